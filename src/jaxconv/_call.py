@@ -1,0 +1,120 @@
+"""From a validated call to arrays: one compiled function that moves to canonical layout, runs, and moves back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ._patches import extend, flip_and_swap, fold_extension
+from ._problem import ConvProblem, Pass, Shape
+from ._select import Policy
+from ._trilinear import run, trilinear
+from ._window import Extension
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """Everything static about one call.
+
+    Operands are transposed by `order_*`, then reshaped to `shape_*`; the result is transposed by
+    `order_out` after a reshape to `shape_out`.
+    """
+
+    problem: ConvProblem
+    pass_: Pass
+    policy: Policy
+    hand_derived: bool
+    order_a: Shape
+    order_b: Shape
+    order_out: Shape
+    shape_a: Shape
+    shape_b: Shape
+    shape_out: Shape
+    batch_groups: int = 1
+    extension: Extension | None = None
+    flip_kernel: bool = False
+
+
+def hand_derived(autodiff: Any) -> bool:
+    """Whether `autodiff` asks for the hand-derived reverse rules."""
+    if autodiff not in ("custom", "jax"):
+        raise ValueError(
+            '`autodiff` must be "custom" (hand-derived reverse rules) or "jax" (forward mode too), '
+            f"got {autodiff!r}"
+        )
+    return autodiff == "custom"
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def execute(call: Call, a: Array, b: Array, bias: Array | None = None) -> Array:
+    """The call's pass on its operands in the user's layout, as one compiled function."""
+    a = a.transpose(call.order_a).reshape(call.shape_a)
+    b = b.transpose(call.order_b).reshape(call.shape_b)
+    if call.flip_kernel:
+        b = flip_and_swap(b, call.problem.groups)
+    if call.batch_groups > 1:
+        a = batch_groups_to_channels(a, call.batch_groups)
+    extension = call.extension
+    if extension is not None and call.pass_ is not Pass.INPUT_GRAD:
+        a = extend(a, extension)
+    rule = trilinear if call.hand_derived else run
+    out = rule(call.problem, call.pass_, call.policy, a, b)
+    if extension is not None and call.pass_ is Pass.INPUT_GRAD:
+        out = fold_extension(out, extension)
+    if bias is not None:
+        out = out + bias.astype(out.dtype)
+    return out.reshape(call.shape_out).transpose(call.order_out)
+
+
+def batch_groups_to_channels(x: Array, groups: int) -> Array:
+    """`[B N, *S, C]` -> `[N, *S, B C]`: batch groups are feature groups of a batch B times smaller."""
+    batch, *space, channels = x.shape
+    x = jnp.moveaxis(x.reshape(groups, batch // groups, *space, channels), 0, -2)
+    return x.reshape(batch // groups, *space, groups * channels)
+
+
+def as_array(value: Any, name: str, least_axes: int) -> Array:
+    """`value` as a JAX array with at least `least_axes` axes."""
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        raise TypeError(f"`{name}` must be an array, got {type(value).__name__}; convert it with jnp.asarray")
+    if len(value.shape) < least_axes:
+        raise ValueError(f"`{name}` must have at least {least_axes} axes, got shape {tuple(value.shape)}")
+    return jnp.asarray(value)
+
+
+@contextlib.contextmanager
+def context(function: str, **given: Any) -> Iterator[None]:
+    """Append the call's shapes and options, once, to the short messages of the layers below."""
+    try:
+        yield
+    except (ValueError, TypeError, NotImplementedError) as error:
+        options = ", ".join(f"{name}={describe(value)}" for name, value in given.items())
+        raise type(error)(f"{error}\n  in {function}({options})") from None
+
+
+def describe(value: Any) -> str:
+    """Arrays as dtype[shape], all else as Python prints it."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype}{list(value.shape)}"
+    return repr(value)
+
+
+def identity(rank: int) -> tuple[int, ...]:
+    """The permutation of a channels-last operand: none."""
+    return tuple(range(rank))
+
+
+def flatten_batch(shape: Sequence[int], rank: int) -> Shape:
+    """`[*batch, *S, C]` -> `[N, *S, C]`; no batch axis gives N = 1."""
+    axes = len(shape) - rank - 1
+    batch: Any = 1
+    for size in shape[:axes]:
+        batch = batch * size
+    return (batch, *shape[axes:])

@@ -1,0 +1,409 @@
+"""The front doors: `conv`, `conv_general_dilated`, and the two gradients by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from jax import Array
+
+from . import _layout
+from ._call import Call, as_array, context, execute, flatten_batch, hand_derived, identity
+from ._problem import ConvProblem, Pass, Shape, make_problem
+from ._select import choose, make_policy
+from ._window import Extension, as_int, as_ints
+
+
+def conv(
+    x: Any,
+    kernel: Any,
+    bias: Any = None,
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Any = "SAME",
+    input_dilation: int | Sequence[int] = 1,
+    kernel_dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    algorithm: str | Mapping[str, str] = "auto",
+    autodiff: str = "custom",
+) -> Array:
+    """Convolution of deep learning, channels last: a correlation with a kernel that every position shares.
+
+        y[n, m, o] = sum_k sum_c x[n, m s + k d - lo, c] kernel[k, c, o] + bias[o]            (T1, T5, T6)
+
+    The kernel is not flipped; `convolve` flips it. Gradients are the hand-derived T7 and T8 at every
+    order of reverse mode. See Dumoulin and Visin, arXiv:1603.07285, for the arithmetic of sizes.
+
+    Args:
+      x: `[*batch, *S, C]`; any number of batch axes, none included.
+      kernel: `[*K, C / groups, O]`, of x's dtype; its spatial rank is the operation's.
+      bias: `[O]` or None.
+      strides: moves of the window, an int or one per axis.
+      padding: "VALID", "SAME", "SAME_LOWER", "FULL" (Ke - 1 on both sides), "CAUSAL" (Ke - 1 before),
+        "CIRCULAR", "REFLECT", "EDGE" (the input's own values, (Ke - 1) // 2 before and Ke // 2 after,
+        whatever the stride), an int for every side, or one int or (lo, hi) pair per axis; negative
+        amounts crop. Ke = (K - 1) kernel_dilation + 1.
+      input_dilation: distance of neighbouring inputs; names of padding need 1.
+      kernel_dilation: distance of neighbouring taps.
+      groups: channels split into so many independent convolutions.
+      precision: as in `jax.lax.dot_general`. HIGHEST excludes Winograd and FFT.
+      preferred_element_type: dtype of the output, at least as wide as the inputs'.
+      algorithm: "auto", the name of an algorithm, or a dict with keys among "forward", "input_grad" and
+        "kernel_grad". See `explain`.
+      autodiff: "custom" for the hand-derived reverse rules, "jax" for JAX's own derivatives of the lax
+        primitives (forward mode, `jax.hessian`).
+
+    Returns:
+      `[*batch, *M, O]`, M = floor((Le + lo + hi - Ke) / stride) + 1 on each axis (T2).
+
+    Raises:
+      ValueError: sizes, groups or padding that do not fit; an unknown name.
+      TypeError: operands of two dtypes, or options that are not static.
+      NotImplementedError: a named algorithm that cannot run this problem; the message says why.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxconv
+      >>> x = jnp.ones((8, 28, 28, 1))
+      >>> jaxconv.conv(x, jnp.ones((5, 5, 1, 6)), jnp.zeros(6), strides=2).shape
+      (8, 14, 14, 6)
+    """
+    options = dict(
+        strides=strides, padding=padding, input_dilation=input_dilation,
+        kernel_dilation=kernel_dilation, groups=groups, precision=precision,
+        preferred_element_type=preferred_element_type,
+    )  # fmt: skip
+    with context("conv", x=x, kernel=kernel, bias=bias, **options):
+        kernel = as_array(kernel, "kernel", 2)
+        rank = kernel.ndim - 2
+        x = as_array(x, "x", rank + 1)
+        problem, extension = make_problem(
+            flatten_batch(x.shape, rank), kernel.shape, x.dtype, kernel.dtype, **options
+        )
+        bias = check_bias(bias, problem.out_channels)
+        shape = (*x.shape[: x.ndim - rank - 1], *problem.output_shape[1:])
+        call = channels_last_call(
+            problem, extension, Pass.FORWARD, x.shape, kernel.shape, shape, algorithm, autodiff
+        )
+    return execute(call, x, kernel, bias)
+
+
+def conv_input_gradient(
+    dy: Any,
+    kernel: Any,
+    input_shape: Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Any = "SAME",
+    input_dilation: int | Sequence[int] = 1,
+    kernel_dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    algorithm: str | Mapping[str, str] = "auto",
+    autodiff: str = "custom",
+) -> Array:
+    """Gradient of `conv` with respect to its input: a full convolution with the flipped kernel.
+
+        dx[n, i, c] = sum_k sum_o dy[n, m, o] kernel[k, c, o]   over  m s + k d - lo = i b      (T8, T9)
+
+    Args:
+      dy: `[*batch, *M, O]`, the gradient with respect to conv's output.
+      kernel: `[*K, C / groups, O]`, of dy's dtype.
+      input_shape: `[*batch, *S, C]`, the shape of conv's input; dy's shape must follow from it.
+      preferred_element_type: dtype of the result.
+      strides, padding, input_dilation, kernel_dilation, groups, precision, algorithm, autodiff: those of
+        the `conv` that is differentiated.
+
+    Returns:
+      `[*batch, *S, C]`.
+
+    Raises:
+      ValueError, TypeError, NotImplementedError: as `conv`, and where dy is not of conv's output shape.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxconv
+      >>> dy, kernel = jnp.ones((8, 14, 14, 6)), jnp.ones((5, 5, 1, 6))
+      >>> jaxconv.conv_input_gradient(dy, kernel, (8, 28, 28, 1), strides=2).shape
+      (8, 28, 28, 1)
+    """
+    options = dict(
+        strides=strides, padding=padding, input_dilation=input_dilation,
+        kernel_dilation=kernel_dilation, groups=groups, precision=precision,
+    )  # fmt: skip
+    with context("conv_input_gradient", dy=dy, kernel=kernel, input_shape=input_shape, **options):
+        kernel = as_array(kernel, "kernel", 2)
+        rank = kernel.ndim - 2
+        dy = as_array(dy, "dy", rank + 1)
+        shape = check_shape(input_shape, rank + 1, "input_shape")
+        problem, extension = make_problem(
+            flatten_batch(shape, rank), kernel.shape, dy.dtype, kernel.dtype,
+            preferred_element_type=preferred_element_type, **options,
+        )  # fmt: skip
+        # The result of this pass is x's slot: there the preferred dtype goes.
+        problem = problem.with_dtypes(x_dtype=problem.y_dtype, y_dtype=dy.dtype.name)
+        check_cotangent(dy.shape, (*shape[: len(shape) - rank - 1], *problem.output_shape[1:]))
+        call = channels_last_call(
+            problem, extension, Pass.INPUT_GRAD, dy.shape, kernel.shape, shape, algorithm, autodiff
+        )
+    return execute(call, dy, kernel)
+
+
+def conv_kernel_gradient(
+    x: Any,
+    dy: Any,
+    kernel_shape: Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Any = "SAME",
+    input_dilation: int | Sequence[int] = 1,
+    kernel_dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    algorithm: str | Mapping[str, str] = "auto",
+    autodiff: str = "custom",
+) -> Array:
+    """Gradient of `conv` with respect to its kernel: a correlation of the input with dy.
+
+        dkernel[k, c, o] = sum_n sum_m x[n, m s + k d - lo, c] dy[n, m, o]                     (T7, T9)
+
+    One weight serves every output, hence the sum over them.
+
+    Args:
+      x: `[*batch, *S, C]`, conv's input.
+      dy: `[*batch, *M, O]`, the gradient with respect to conv's output, of x's dtype.
+      kernel_shape: `[*K, C / groups, O]`.
+      preferred_element_type: dtype of the result.
+      strides, padding, input_dilation, kernel_dilation, groups, precision, algorithm, autodiff: those of
+        the `conv` that is differentiated.
+
+    Returns:
+      `[*K, C / groups, O]`.
+
+    Raises:
+      ValueError, TypeError, NotImplementedError: as `conv`, and where dy is not of conv's output shape.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxconv
+      >>> x, dy = jnp.ones((8, 28, 28, 1)), jnp.ones((8, 14, 14, 6))
+      >>> jaxconv.conv_kernel_gradient(x, dy, (5, 5, 1, 6), strides=2).shape
+      (5, 5, 1, 6)
+    """
+    options = dict(
+        strides=strides, padding=padding, input_dilation=input_dilation,
+        kernel_dilation=kernel_dilation, groups=groups, precision=precision,
+    )  # fmt: skip
+    with context("conv_kernel_gradient", x=x, dy=dy, kernel_shape=kernel_shape, **options):
+        shape = check_shape(kernel_shape, 2, "kernel_shape")
+        rank = len(shape) - 2
+        x, dy = as_array(x, "x", rank + 1), as_array(dy, "dy", rank + 1)
+        problem, extension = make_problem(
+            flatten_batch(x.shape, rank), shape, x.dtype, dy.dtype,
+            preferred_element_type=preferred_element_type, **options,
+        )  # fmt: skip
+        problem = problem.with_dtypes(w_dtype=problem.y_dtype, y_dtype=dy.dtype.name)
+        check_cotangent(dy.shape, (*x.shape[: x.ndim - rank - 1], *problem.output_shape[1:]))
+        call = channels_last_call(
+            problem, extension, Pass.KERNEL_GRAD, x.shape, dy.shape, shape, algorithm, autodiff
+        )
+    return execute(call, x, dy)
+
+
+def conv_general_dilated(
+    lhs: Any,
+    rhs: Any,
+    window_strides: Sequence[int],
+    padding: Any,
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    batch_group_count: int = 1,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    out_sharding: Any = None,
+    *,
+    algorithm: str | Mapping[str, str] = "auto",
+    autodiff: str = "custom",
+) -> Array:
+    """`jax.lax.conv_general_dilated` with the same arguments and meaning, computed by jaxconv.
+
+    It goes where lax's goes: `flax.nnx.Conv(conv_general_dilated=jaxconv.conv_general_dilated)`. The
+    equations are those of `conv` (T1, T2, T5, T9).
+
+    Args:
+      lhs: the input, n + 2 axes in the order that `dimension_numbers` names.
+      rhs: the kernel, n + 2 axes, of lhs's dtype.
+      window_strides: n ints.
+      padding: a name that `conv` knows, or n (lo, hi) pairs; names need undilated input.
+      lhs_dilation: n ints; outputs of a transposed convolution are 1 / lhs_dilation apart.
+      rhs_dilation: n ints, distance of neighbouring taps.
+      dimension_numbers: None for (NCHW, OIHW, NCHW) with n spatial axes, three strings, or a
+        `lax.ConvDimensionNumbers`.
+      feature_group_count: groups of lhs features, each with its own rhs output features.
+      batch_group_count: groups of the lhs batch, each with its own rhs output features.
+      precision, preferred_element_type: as in `conv`.
+      out_sharding: sharding of the result under explicit mesh axes.
+      algorithm, autodiff: as in `conv`.
+
+    Returns:
+      The convolution, its axes in the order that `dimension_numbers` names.
+
+    Raises:
+      ValueError, TypeError, NotImplementedError: as `conv`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxconv
+      >>> x, w = jnp.ones((8, 3, 32, 32)), jnp.ones((16, 3, 3, 3))
+      >>> jaxconv.conv_general_dilated(x, w, (2, 2), "SAME").shape
+      (8, 16, 16, 16)
+    """
+    given = dict(
+        lhs=lhs, rhs=rhs, window_strides=window_strides, padding=padding, lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation, dimension_numbers=dimension_numbers,
+        feature_group_count=feature_group_count, batch_group_count=batch_group_count,
+    )  # fmt: skip
+    with context("conv_general_dilated", **given):
+        lhs, rhs = as_array(lhs, "lhs", 2), as_array(rhs, "rhs", 2)
+        layout = _layout.parse(dimension_numbers, lhs.ndim, rhs.ndim, _layout.channels_first(lhs.ndim - 2))
+        input_shape = tuple(lhs.shape[i] for i in layout.lhs)
+        kernel_shape = tuple(rhs.shape[i] for i in layout.rhs)
+        groups, batch_groups = check_group_counts(
+            feature_group_count, batch_group_count, input_shape, kernel_shape
+        )
+        problem, extension = make_problem(
+            grouped_input_shape(input_shape, batch_groups), kernel_shape, lhs.dtype, rhs.dtype,
+            strides=as_ints(window_strides, layout.rank, "window_strides", 1),
+            padding=padding,
+            input_dilation=1 if lhs_dilation is None else as_ints(lhs_dilation, layout.rank, "lhs_dilation", 1),
+            kernel_dilation=1 if rhs_dilation is None else as_ints(rhs_dilation, layout.rank, "rhs_dilation", 1),
+            groups=groups * batch_groups, precision=precision,
+            preferred_element_type=preferred_element_type,
+        )  # fmt: skip
+        call = layout_call(
+            problem, extension, Pass.FORWARD, layout, input_shape, kernel_shape,
+            algorithm, autodiff, batch_groups,
+        )  # fmt: skip
+    if out_sharding is None:
+        return execute(call, lhs, rhs)
+    # Inside, the mesh axes are the compiler's to use; only the result's sharding is the caller's.
+    inner = jax.sharding.auto_axes(lambda a, b: execute(call, a, b), out_sharding=out_sharding)
+    return inner(lhs, rhs)
+
+
+def channels_last_call(
+    problem: ConvProblem,
+    extension: Extension | None,
+    pass_: Pass,
+    shape_a: Shape,
+    shape_b: Shape,
+    shape_out: Shape,
+    algorithm: Any,
+    autodiff: Any,
+) -> Call:
+    """A Call on channels-last operands whose batch axes are flattened."""
+    policy = make_policy(algorithm)
+    choose(problem, pass_, policy)
+    rank = problem.rank
+    return Call(
+        problem,
+        pass_,
+        policy,
+        hand_derived(autodiff),
+        order_a=identity(len(shape_a)),
+        order_b=identity(len(shape_b)),
+        order_out=identity(len(shape_out)),
+        shape_a=flatten_batch(shape_a, rank),
+        shape_b=flatten_batch(shape_b, rank) if pass_ is Pass.KERNEL_GRAD else shape_b,
+        shape_out=shape_out,
+        extension=extension,
+    )
+
+
+def layout_call(
+    problem: ConvProblem,
+    extension: Extension | None,
+    pass_: Pass,
+    layout: _layout.Layout,
+    shape_a: Shape,
+    shape_b: Shape,
+    algorithm: Any,
+    autodiff: Any,
+    batch_groups: int = 1,
+) -> Call:
+    """A Call on operands in any layout; `shape_a` and `shape_b` are canonical."""
+    policy = make_policy(algorithm)
+    choose(problem, pass_, policy)
+    return Call(
+        problem,
+        pass_,
+        policy,
+        hand_derived(autodiff),
+        order_a=layout.lhs,
+        order_b=layout.rhs,
+        order_out=layout.out,
+        shape_a=shape_a,
+        shape_b=shape_b,
+        shape_out=problem.result(pass_).shape,
+        batch_groups=batch_groups,
+        extension=extension,
+    )
+
+
+def grouped_input_shape(shape: Shape, batch_groups: int) -> Shape:
+    """The input's shape once batch groups are feature groups."""
+    batch, *space, channels = shape
+    return (batch // batch_groups, *space, channels * batch_groups)
+
+
+def check_group_counts(feature: Any, batch: Any, input_shape: Shape, kernel_shape: Shape) -> tuple[int, int]:
+    """lax's rules for its two kinds of groups."""
+    feature, batch = as_int(feature, "feature_group_count"), as_int(batch, "batch_group_count")
+    for name, count in (("feature_group_count", feature), ("batch_group_count", batch)):
+        if count < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {count}")
+    if feature > 1 and batch > 1:
+        raise ValueError(
+            "`feature_group_count` and `batch_group_count` must not both exceed 1, "
+            f"got {feature} and {batch}; map one of them with jax.vmap"
+        )
+    if batch > 1 and input_shape[0] % batch:
+        raise ValueError(f"`batch_group_count` must divide the batch, got {batch} groups of {input_shape[0]}")
+    if batch > 1 and kernel_shape[-1] % batch:
+        raise ValueError(
+            "`batch_group_count` must divide the kernel's output channels, "
+            f"got {batch} groups of {kernel_shape[-1]}"
+        )
+    return feature, batch
+
+
+def check_bias(bias: Any, out_channels: int) -> Array | None:
+    """The bias as an array of `[O]`."""
+    if bias is None:
+        return None
+    bias = as_array(bias, "bias", 1)
+    if bias.shape != (out_channels,):
+        raise ValueError(
+            f"`bias` must have one entry per output channel, shape ({out_channels},), got {bias.shape}"
+        )
+    return bias
+
+
+def check_shape(shape: Any, least_axes: int, name: str) -> Shape:
+    """A shape given as an argument, as a tuple of ints."""
+    sizes = as_ints(shape, len(tuple(shape)), name, minimum=0)
+    if len(sizes) < least_axes:
+        raise ValueError(f"`{name}` must have at least {least_axes} axes, got {sizes}")
+    return sizes
+
+
+def check_cotangent(got: Shape, expected: Shape) -> None:
+    """dy must have the shape of conv's output."""
+    if tuple(got) != tuple(expected):
+        raise ValueError(
+            f"`dy` must have the shape of conv's output, {tuple(expected)}, got {tuple(got)}; "
+            "check strides, padding and dilations"
+        )

@@ -1,0 +1,277 @@
+"""The array views that algorithms share: padded inputs, tap slices, phases, flipped kernels, contractions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from ._problem import ConvProblem, accumulator
+from ._window import Extension, Window
+
+Tap: TypeAlias = tuple[int, ...]
+
+
+def pad_or_crop(x: Array, pads: Sequence[tuple[int, int]], value: Array | float = 0) -> Array:
+    """Pad the axes after the first by (lo, hi); negative amounts crop.
+
+    XLA's simplifier has folded negative `lax.pad` into wrong results (openxla/xla issue 48715), so cropping
+    is a slice and `lax.pad` sees no negative number.
+    """
+    pads = [(0, 0), *pads] + [(0, 0)] * (x.ndim - 1 - len(pads))
+    starts = [min(max(0, -lo), n) for (lo, _), n in zip(pads, x.shape, strict=True)]
+    stops = [max(n - max(0, -hi), s) for (_, hi), n, s in zip(pads, x.shape, starts, strict=True)]
+    if any(lo < 0 or hi < 0 for lo, hi in pads):
+        x = lax.slice(x, starts, stops)
+    if any(lo > 0 or hi > 0 for lo, hi in pads):
+        config = [(max(0, lo), max(0, hi), 0) for lo, hi in pads]
+        x = lax.pad(x, jnp.asarray(value, x.dtype), config)
+    return x
+
+
+def pad_to_windows(x: Array, windows: Sequence[Window], value: Array | float = 0) -> Array:
+    """The dense input with padding in place: exactly the samples that some output reads."""
+    exact = [w.exact() for w in windows]
+    return pad_or_crop(x, [(w.lo, w.hi) for w in exact], value)
+
+
+def all_taps(sizes: Sequence[int]) -> Iterator[Tap]:
+    """Tap indices of a kernel in row-major order."""
+    return itertools.product(*map(range, sizes))
+
+
+def tap_slice(x: Array, windows: Sequence[Window], tap: Tap) -> Array:
+    """What tap `tap` of every output reads from the padded input: `[N, *M, ...]`."""
+    starts = [0] + [k * w.dilation for k, w in zip(tap, windows, strict=True)]
+    spans = [(w.out_size - 1) * w.stride + 1 for w in windows]
+    stops = [x.shape[0]] + [s + n for s, n in zip(starts[1:], spans, strict=True)]
+    strides = [1] + [w.stride for w in windows]
+    rest = x.shape[len(starts) :]
+    return lax.slice(x, [*starts, *[0] * len(rest)], [*stops, *rest], [*strides, *[1] * len(rest)])
+
+
+def dynamic_tap_slice(x: Array, windows: Sequence[Window], tap: Sequence[Array]) -> Array:
+    """`tap_slice` at an index known only at run time, for loops over the taps of large kernels."""
+    starts = [k * w.dilation for k, w in zip(tap, windows, strict=True)]
+    spans = [(w.out_size - 1) * w.stride + 1 for w in windows]
+    zero = jnp.zeros((), jnp.int32)
+    block = lax.dynamic_slice(x, [zero, *starts, zero], [x.shape[0], *spans, x.shape[-1]])
+    return lax.slice(block, [0] * x.ndim, block.shape, [1, *(w.stride for w in windows), 1])
+
+
+def stack_taps(x: Array, windows: Sequence[Window]) -> Array:
+    """Patches of the padded input, `[N, *M, T * C]`, taps in row-major order."""
+    taps = [tap_slice(x, windows, t) for t in all_taps([w.size for w in windows])]
+    return taps[0] if len(taps) == 1 else lax.concatenate(taps, x.ndim - 1)
+
+
+def flip_and_swap(w: Array, groups: int) -> Array:
+    """rot180 on every spatial axis, I and O exchanged within each group: `[*K, O/G, C]` (T8)."""
+    *sizes, cin, cout = w.shape
+    rank = len(sizes)
+    w = lax.rev(w, range(rank)).reshape(*sizes, cin, groups, cout // groups)
+    w = jnp.swapaxes(w, rank, rank + 2)
+    return w.reshape(*sizes, cout // groups, groups * cin)
+
+
+def contract(
+    problem: ConvProblem,
+    a: Array,
+    b: Array,
+    dimension_numbers: tuple[tuple[Sequence[int], Sequence[int]], tuple[Sequence[int], Sequence[int]]],
+) -> Array:
+    """`lax.dot_general` in the problem's accumulator dtype and precision."""
+    acc = accumulator(problem)
+    return lax.dot_general(
+        as_operand(a, acc),
+        as_operand(b, acc),
+        dimension_numbers,
+        precision=problem.precision,
+        preferred_element_type=acc,
+    )
+
+
+def as_operand(a: Array, acc: jnp.dtype) -> Array:
+    """`a` as a dot operand: as it is where the platform multiplies that dtype well, else widened.
+
+    The CPU backend has fast dots for bfloat16 and int8 with wide sums, but not for float16 (jax pull 7462)
+    nor for 8-bit floats; and an operand of another kind than the sum has to be of the sum's kind first.
+    """
+    if a.dtype == acc:
+        return a
+    kept = ("bfloat16", "int8") if jax.default_backend() == "cpu" else ("bfloat16", "float16", "int8")
+    narrow = a.dtype.name in kept and jnp.issubdtype(acc, jnp.integer) == (a.dtype.name == "int8")
+    return a if narrow and acc.itemsize == 4 else a.astype(acc)
+
+
+def multiply_channels(problem: ConvProblem, x: Array, w: Array) -> Array:
+    """x `[N, *M, C]` times w `[C/G, O]`, group by group: `[N, *M, O]` in the accumulator dtype."""
+    if problem.groups == 1:
+        return contract(problem, x, w, (((x.ndim - 1,), (0,)), ((), ())))
+    groups = problem.groups
+    x = x.reshape(*x.shape[:-1], groups, -1)
+    w = w.reshape(w.shape[0], groups, -1)
+    y = contract(problem, x, w, (((x.ndim - 1,), (0,)), ((x.ndim - 2,), (1,))))
+    return jnp.moveaxis(y, 0, -2).reshape(*x.shape[:-2], -1)
+
+
+def correlate_channels(problem: ConvProblem, x: Array, g: Array) -> Array:
+    """Sum over batch and space of x `[N, *M, C]` times g `[N, *M, O]`, group by group: `[C/G, O]`."""
+    groups = problem.groups
+    points = math.prod(x.shape[:-1])
+    if groups == 1:
+        return contract(problem, x.reshape(points, -1), g.reshape(points, -1), (((0,), (0,)), ((), ())))
+    x, g = x.reshape(points, groups, -1), g.reshape(points, groups, -1)
+    dw = contract(problem, x, g, (((0,), (0,)), ((1,), (1,))))
+    return jnp.swapaxes(dw, 0, 1).reshape(dw.shape[1], -1)
+
+
+def interleave(parts: Sequence[Array], axis: int, size: int) -> Array:
+    """The array of length `size` on `axis` whose samples r::len(parts) are `parts[r]`."""
+    if len(parts) == 1:
+        return parts[0]
+    longest = -(-size // len(parts))
+    even = [_grow(p, axis, longest) for p in parts]
+    stacked = jnp.stack(even, axis + 1)
+    shape = (*stacked.shape[:axis], longest * len(parts), *stacked.shape[axis + 2 :])
+    return lax.slice_in_dim(stacked.reshape(shape), 0, size, axis=axis)
+
+
+def _grow(x: Array, axis: int, size: int) -> Array:
+    if x.shape[axis] == size:
+        return x
+    config = [(0, 0, 0)] * x.ndim
+    config[axis] = (0, size - x.shape[axis], 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), config)
+
+
+def residues(x: Array, first_axis: int, starts: Sequence[int], steps: Sequence[int]) -> Array:
+    """`x[..., start::step, ...]` on consecutive axes from `first_axis` on."""
+    begin, step = [0] * x.ndim, [1] * x.ndim
+    begin[first_axis : first_axis + len(starts)] = starts
+    step[first_axis : first_axis + len(steps)] = steps
+    return lax.slice(x, begin, x.shape, step)
+
+
+def forward_by_phases(
+    problem: ConvProblem,
+    x: Array,
+    w: Array,
+    forward: Callable[[ConvProblem, Array, Array], Array],
+) -> Array:
+    """A forward pass over dilated input as dense passes whose outputs interleave (T9, `Window.phases`)."""
+    phases = [window.phases() for window in problem.windows]
+
+    def output(axis: int, chosen: tuple) -> Array:
+        if axis < problem.rank:
+            parts = [output(axis + 1, (*chosen, phase)) for phase in phases[axis]]
+            return interleave(parts, axis + 1, problem.output_size[axis])
+        sizes = [
+            len(range(p.out_start, n, p.out_step)) for p, n in zip(chosen, problem.output_size, strict=True)
+        ]
+        if any(p.window is None for p in chosen):
+            shape = (x.shape[0], *sizes, problem.out_channels)
+            return jnp.zeros(shape, problem.y_dtype)
+        taps = residues(w, 0, [p.tap_start for p in chosen], [p.tap_step for p in chosen])
+        return forward(problem.with_windows([p.window for p in chosen]), x, taps)
+
+    return output(0, ())
+
+
+def kernel_grad_by_phases(
+    problem: ConvProblem,
+    x: Array,
+    g: Array,
+    kernel_grad: Callable[[ConvProblem, Array, Array], Array],
+) -> Array:
+    """A kernel gradient over dilated input: each residue class of outputs fills one class of taps (T7, T9).
+
+    The classes pair one to one, so nothing is added up; taps that never meet a sample get zero.
+    """
+    phases = [{p.tap_start: p for p in window.phases() if p.window is not None} for window in problem.windows]
+    steps = [
+        min(window.base_dilation // math.gcd(window.dilation, window.base_dilation), window.size)
+        for window in problem.windows
+    ]
+
+    def gradient(axis: int, starts: Tap) -> Array:
+        if axis < problem.rank:
+            parts = [gradient(axis + 1, (*starts, q)) for q in range(steps[axis])]
+            return interleave(parts, axis, problem.kernel_size[axis])
+        found = [table.get(q) for table, q in zip(phases, starts, strict=True)]
+        chosen = [p for p in found if p is not None]
+        if len(chosen) < problem.rank:
+            ranges = zip(starts, problem.kernel_size, steps, strict=True)
+            sizes = [len(range(q, k, step)) for q, k, step in ranges]
+            return jnp.zeros((*sizes, *problem.kernel_shape[-2:]), problem.w_dtype)
+        outputs = residues(g, 1, [p.out_start for p in chosen], [p.out_step for p in chosen])
+        return kernel_grad(problem.with_windows([p.window for p in chosen if p.window]), x, outputs)
+
+    return gradient(0, ())
+
+
+def extend(x: Array, extension: Extension) -> Array:
+    """Pad the spatial axes of `[N, *S, C]` with the input's own values: NumPy's wrap, reflect or edge."""
+    for axis, (lo, hi) in enumerate(extension.pads, start=1):
+        runs = _runs(x.shape[axis], lo, hi, extension.mode)
+        pieces = [_piece(x, axis, run) for run in runs]
+        x = pieces[0] if len(pieces) == 1 else lax.concatenate(pieces, axis)
+    return x
+
+
+def _runs(size: int, lo: int, hi: int, mode: str) -> list[tuple[int, int, int]]:
+    """The extension's source indices as (first, length, step) runs, step being -1, 0 or 1."""
+    if size == 0 and lo + hi > 0:
+        raise ValueError(f"`padding` in mode {mode} needs samples to repeat, got a spatial axis of size 0")
+    source = np.pad(np.arange(size), (lo, hi), mode=mode)  # type: ignore[call-overload]
+    runs: list[tuple[int, int, int]] = []
+    for index in source.tolist():
+        if runs:
+            first, length, step = runs[-1]
+            previous = first + (length - 1) * step
+            if length == 1 or index - previous == step:
+                if abs(index - previous) <= 1:
+                    runs[-1] = (first, length + 1, index - previous)
+                    continue
+        runs.append((index, 1, 1))
+    return runs
+
+
+def _piece(x: Array, axis: int, run: tuple[int, int, int]) -> Array:
+    first, length, step = run
+    if step == 0:
+        sample = lax.slice_in_dim(x, first, first + 1, axis=axis)
+        shape = list(x.shape)
+        shape[axis] = length
+        return jnp.broadcast_to(sample, shape)
+    last = first + (length - 1) * step
+    piece = lax.slice_in_dim(x, min(first, last), max(first, last) + 1, axis=axis)
+    return lax.rev(piece, (axis,)) if step < 0 else piece
+
+
+def fold_extension(x: Array, extension: Extension) -> Array:
+    """The adjoint of `extend`: each copied sample is added to the sample that it was copied from."""
+    axes = zip(extension.sizes, extension.pads, strict=True)
+    for axis, (size, (lo, hi)) in enumerate(axes, start=1):
+        total = jnp.zeros((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype)
+        position = 0
+        for first, length, step in _runs(size, lo, hi, extension.mode):
+            piece = lax.slice_in_dim(x, position, position + length, axis=axis)
+            position += length
+            start = min(first, first + (length - 1) * step)
+            if step == 0:
+                piece = jnp.sum(piece, axis, keepdims=True)
+            elif step < 0:
+                piece = lax.rev(piece, (axis,))
+            config = [(0, 0, 0)] * x.ndim
+            config[axis] = (start, size - start - piece.shape[axis], 0)
+            piece = lax.pad(piece, jnp.zeros((), x.dtype), config)
+            total = total + piece
+        x = total
+    return x

@@ -1,0 +1,250 @@
+"""Window geometry: one spatial axis of a convolution or a pooling, as integers.
+
+Every relation between the three index spaces of one axis is the equation
+
+    i * base_dilation + lo = m * stride + k * dilation                                    (*)
+
+with i in [0, in_size) the input, k in [0, size) the tap and m in [0, out_size) the output. A forward pass
+solves it for m, an input gradient for i, a kernel gradient for k (DESIGN T2, T8, T7). No arrays, no jax.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+Pads: TypeAlias = tuple[tuple[int, int], ...]
+
+# Padding names that extend the input with its own values; all others pad with zeros.
+EXTENSION_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect", "EDGE": "edge"}
+ZERO_PADDING_NAMES = ("VALID", "SAME", "SAME_LOWER", "FULL", "CAUSAL")
+
+
+def dilated(size: int, dilation: int) -> int:
+    """Length of `size` samples with `dilation - 1` holes between neighbours."""
+    return max(0, (size - 1) * dilation + 1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Phase:
+    """One residue class of a dilated axis: outputs `out_start::out_step` meet only taps `tap_start::tap_step`.
+
+    `window` is the dense correlation that computes them; None where no tap meets an input sample.
+    """
+
+    out_start: int
+    out_step: int
+    tap_start: int
+    tap_step: int
+    window: Window | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Window:
+    """One spatial axis: `size` taps, `dilation` apart, move by `stride` over a (dilated, padded) input.
+
+    `lo` and `hi` are the padding on either side of the dilated input; negative values crop it.
+    """
+
+    in_size: int
+    size: int
+    stride: int = 1
+    dilation: int = 1
+    base_dilation: int = 1
+    lo: int = 0
+    hi: int = 0
+
+    @property
+    def extent(self) -> int:
+        """Input samples from the first to the last tap: Ke = (K - 1) d + 1."""
+        return dilated(self.size, self.dilation)
+
+    @property
+    def dilated_in(self) -> int:
+        """Le = (L - 1) b + 1."""
+        return dilated(self.in_size, self.base_dilation)
+
+    @property
+    def out_size(self) -> int:
+        """M = floor((Le + lo + hi - Ke) / s) + 1, never below zero (T2)."""
+        return max(0, (self.dilated_in + self.lo + self.hi - self.extent) // self.stride + 1)
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether output m reads input m and nothing else."""
+        return self.size == 1 and self.in_size == self.out_size and self.is_unit and self.lo == 0
+
+    @property
+    def is_unit(self) -> bool:
+        """Whether neither the moves nor the input have gaps."""
+        return self.stride == 1 and self.base_dilation == 1
+
+    def exact(self) -> Window:
+        """The same window with `hi` cut to what the last output reads, so that no sample is left over."""
+        reach = (self.out_size - 1) * self.stride + self.extent
+        return dataclasses.replace(self, hi=reach - self.dilated_in - self.lo)
+
+    def input_adjoint(self) -> Window:
+        """The window that maps output to input: flipped taps, stride and base dilation exchanged (T8, T9)."""
+        out_extent = dilated(self.out_size, self.stride)
+        return Window(
+            in_size=self.out_size,
+            size=self.size,
+            stride=self.base_dilation,
+            dilation=self.dilation,
+            base_dilation=self.stride,
+            lo=self.extent - 1 - self.lo,
+            hi=self.dilated_in - out_extent + self.lo,
+        )
+
+    def kernel_adjoint(self) -> Window:
+        """The window that maps input to taps, the output playing the kernel (T7, T9)."""
+        out_extent = dilated(self.out_size, self.stride)
+        return Window(
+            in_size=self.in_size,
+            size=self.out_size,
+            stride=self.dilation,
+            dilation=self.stride,
+            base_dilation=self.base_dilation,
+            lo=self.lo,
+            hi=out_extent - self.dilated_in + self.extent - 1 - self.lo,
+        )
+
+    def phases(self) -> tuple[Phase, ...]:
+        """Split a base dilation b into dense windows, so that no inserted zero is ever multiplied (T9).
+
+        With b dividing both sides of (*), outputs m = r + (b / gcd(s, b)) t and taps
+        k = q + (b / gcd(d, b)) u belong together exactly when r s + q d = lo (mod b). For such a pair
+        i = (r s + q d - lo) / b + (s / gcd(s, b)) t + (d / gcd(d, b)) u: a dense window over the undilated input.
+        """
+        base = self.base_dilation
+        out_step = base // math.gcd(self.stride, base)
+        tap_step = base // math.gcd(self.dilation, base)
+        starts = range(min(out_step, self.out_size))
+        return tuple(self._phase(r, out_step, tap_step) for r in starts)
+
+    def _phase(self, r: int, out_step: int, tap_step: int) -> Phase:
+        base = self.base_dilation
+        for q in range(min(tap_step, self.size)):
+            first, remainder = divmod(r * self.stride + q * self.dilation - self.lo, base)
+            if remainder:
+                continue
+            stride = self.stride * out_step // base
+            dilation = self.dilation * tap_step // base
+            taps = -(-(self.size - q) // tap_step)
+            outputs = -(-(self.out_size - r) // out_step)
+            reach = (outputs - 1) * stride + dilated(taps, dilation)
+            window = Window(self.in_size, taps, stride, dilation, 1, -first, reach - self.in_size + first)
+            return Phase(r, out_step, q, tap_step, window)
+        return Phase(r, out_step, 0, tap_step, None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Extension:
+    """Padding with the input's own values: spatial sizes before it, amounts, and NumPy's name of the mode."""
+
+    sizes: tuple[int, ...]
+    pads: Pads
+    mode: str
+
+
+def as_int(value: Any, name: str) -> int:
+    """`value` as a Python integer, or a TypeError that says that it must be static."""
+    try:
+        return operator.index(value)
+    except Exception as error:  # a tracer raises jax's own error types; this module imports no jax
+        raise TypeError(
+            f"`{name}` must be made of Python integers known at trace time, got {value!r}; "
+            "mark it static under jit (static_argnames) or close over it"
+        ) from error
+
+
+def as_ints(value: Any, rank: int, name: str, minimum: int | None = None) -> tuple[int, ...]:
+    """An int for every axis, or one int per axis, as a tuple of `rank` ints."""
+    if isinstance(value, str) or not (isinstance(value, Sequence) or hasattr(value, "__iter__")):
+        ints = (as_int(value, name),) * rank
+    else:
+        ints = tuple(as_int(v, name) for v in value)
+    if len(ints) != rank:
+        raise ValueError(
+            f"`{name}` must have one entry per spatial axis ({rank}), got {ints}; "
+            "a single int stands for every axis"
+        )
+    if minimum is not None and any(v < minimum for v in ints):
+        raise ValueError(f"`{name}` must be at least {minimum} on every axis, got {ints}")
+    return ints
+
+
+def same_pads(size_in: int, extent: int, stride: int) -> int:
+    """Total padding that makes the output ceil(size_in / stride)."""
+    out = -(-size_in // stride)
+    return max(0, (out - 1) * stride + extent - size_in)
+
+
+def resolve_padding(
+    padding: Any,
+    in_sizes: Sequence[int],
+    extents: Sequence[int],
+    strides: Sequence[int],
+) -> tuple[Pads, str | None]:
+    """Any accepted padding as (lo, hi) pairs, and the extension mode if the padding is not of zeros.
+
+    `in_sizes` are the sizes of the dilated input. The extension modes pad by ((Ke - 1) // 2, Ke // 2)
+    whatever the stride, as Flax does.
+    """
+    rank = len(in_sizes)
+    if isinstance(padding, str):
+        name = padding.upper()
+        if name in EXTENSION_MODES:
+            pads = tuple(((e - 1) // 2, e // 2) for e in map(lambda e: max(e, 1), extents))
+            return pads, EXTENSION_MODES[name]
+        axes = zip(in_sizes, extents, strides, strict=True)
+        return tuple(_named_pads(name, *axis) for axis in axes), None
+    if not isinstance(padding, Sequence) and not hasattr(padding, "__iter__"):
+        amount = as_int(padding, "padding")
+        return ((amount, amount),) * rank, None
+    pads = tuple(_pair(entry) for entry in padding)
+    if len(pads) != rank:
+        raise ValueError(
+            f"`padding` must have one (lo, hi) pair per spatial axis ({rank}), got {len(pads)} entries: {pads}"
+        )
+    return pads, None
+
+
+def _named_pads(name: str, in_size: int, extent: int, stride: int) -> tuple[int, int]:
+    reach = max(extent - 1, 0)
+    if name == "VALID":
+        return 0, 0
+    if name == "FULL":
+        return reach, reach
+    if name == "CAUSAL":
+        return reach, 0
+    if name in ("SAME", "SAME_LOWER"):
+        total = same_pads(in_size, extent, stride)
+        small, large = total // 2, total - total // 2
+        return (small, large) if name == "SAME" else (large, small)
+    known = ", ".join((*ZERO_PADDING_NAMES, *EXTENSION_MODES))
+    raise ValueError(f"`padding` must be one of {known}, an int, or (lo, hi) pairs, got {name!r}")
+
+
+def _pair(entry: Any) -> tuple[int, int]:
+    if isinstance(entry, Sequence) or hasattr(entry, "__iter__"):
+        pair = tuple(as_int(v, "padding") for v in entry)
+        if len(pair) != 2:
+            raise ValueError(f"`padding` entries must be an int or a (lo, hi) pair, got {pair}")
+        return pair[0], pair[1]
+    amount = as_int(entry, "padding")
+    return amount, amount
+
+
+def check_not_negative(windows: Sequence[Window]) -> None:
+    """Negative padding may crop an axis to nothing, not to less than nothing."""
+    for axis, w in enumerate(windows):
+        if w.dilated_in + w.lo + w.hi < 0:
+            raise ValueError(
+                f"`padding` must not crop more than the input holds, got ({w.lo}, {w.hi}) on spatial "
+                f"axis {axis} of (dilated) size {w.dilated_in}; crop at most {w.dilated_in} samples"
+            )

@@ -1,0 +1,10 @@
+"""Every algorithm, one file each, in the order in which they are listed and tested."""
+
+from . import direct, gemm, xla
+from ._record import Algorithm
+
+ALGORITHMS: tuple[Algorithm, ...] = (direct.ALGORITHM, gemm.ALGORITHM, xla.ALGORITHM)
+
+BY_NAME: dict[str, Algorithm] = {a.name: a for a in ALGORITHMS}
+
+__all__ = ["ALGORITHMS", "BY_NAME", "Algorithm"]

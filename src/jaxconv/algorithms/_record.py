@@ -1,0 +1,59 @@
+"""What an algorithm is, and how its passes cover every problem.
+
+forward      [n, c] [c, o] -> [n, o]     at every tap
+input_grad   [n, o] [c, o] -> [n, c]     a forward pass with the flipped kernel (T8)
+kernel_grad  [n, c] [n, o] -> [c, o]     at every tap (T7)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax.numpy as jnp
+from jax import Array
+
+from .._patches import flip_and_swap, forward_by_phases, kernel_grad_by_phases
+from .._problem import ConvProblem, Pass
+
+PassFunction: TypeAlias = Callable[[ConvProblem, Array, Array], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Algorithm:
+    """One way to compute the three passes.
+
+    `forward(problem, x, w)` and `kernel_grad(problem, x, g)` get dense problems with no empty array;
+    `input_grad(problem, g, w)` may be left out. With `takes_dilated_input` the passes get every problem.
+    `supports` gives None, or the reason why the algorithm cannot run a pass.
+    """
+
+    name: str
+    supports: Callable[[ConvProblem, Pass], str | None]
+    forward: PassFunction
+    kernel_grad: PassFunction
+    input_grad: PassFunction | None = None
+    takes_dilated_input: bool = False
+
+    def run(self, problem: ConvProblem, pass_: Pass, a: Array, b: Array) -> Array:
+        """The pass's result in its own dtype; (a, b) is (x, w), (g, w) or (x, g)."""
+        if problem.is_empty:
+            result = problem.result(pass_)
+            return jnp.zeros(result.shape, result.dtype)
+        if pass_ is Pass.KERNEL_GRAD:
+            dw = self._dense_or_phases(problem, a, b, self.kernel_grad, kernel_grad_by_phases)
+            return dw.astype(problem.w_dtype)
+        if pass_ is Pass.FORWARD:
+            y = self._dense_or_phases(problem, a, b, self.forward, forward_by_phases)
+            return y.astype(problem.y_dtype)
+        if self.input_grad is not None:
+            return self.input_grad(problem, a, b).astype(problem.x_dtype)
+        return self.run(problem.input_adjoint(), Pass.FORWARD, a, flip_and_swap(b, problem.groups))
+
+    def _dense_or_phases(
+        self, problem: ConvProblem, a: Array, b: Array, function: PassFunction, by_phases: Callable
+    ) -> Array:
+        if problem.is_dense or self.takes_dilated_input:
+            return function(problem, a, b)
+        return by_phases(problem, a, b, function)
