@@ -4,8 +4,8 @@ from importlib.metadata import version as _version
 
 from ._conv import conv as conv
 from ._conv import conv_general_dilated as conv_general_dilated
-from ._conv import conv_input_gradient as conv_input_gradient
-from ._conv import conv_kernel_gradient as conv_kernel_gradient
+from ._gradients import conv_input_gradient as conv_input_gradient
+from ._gradients import conv_kernel_gradient as conv_kernel_gradient
 from ._signal import convolve as convolve
 from ._signal import correlate as correlate
 from ._transpose import conv_transpose as conv_transpose

@@ -1,4 +1,4 @@
-"""From a validated call to arrays: one compiled function that moves to canonical layout, runs, and moves back."""
+"""From a validated call to arrays: one compiled function, to canonical layout, through the pass, and back."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ._layout import Layout
 from ._patches import extend, flip_and_swap, fold_extension
 from ._problem import ConvProblem, Pass, Shape
-from ._select import Policy
+from ._select import Policy, choose, make_policy
 from ._trilinear import run, trilinear
 from ._window import Extension
 
@@ -52,6 +53,65 @@ def hand_derived(autodiff: Any) -> bool:
     return autodiff == "custom"
 
 
+def channels_last_call(
+    problem: ConvProblem,
+    extension: Extension | None,
+    pass_: Pass,
+    shape_a: Shape,
+    shape_b: Shape,
+    shape_out: Shape,
+    algorithm: Any,
+    autodiff: Any,
+) -> Call:
+    """A Call on channels-last operands whose batch axes are flattened."""
+    policy = make_policy(algorithm)
+    choose(problem, pass_, policy)
+    rank = problem.rank
+    return Call(
+        problem,
+        pass_,
+        policy,
+        hand_derived(autodiff),
+        order_a=identity(len(shape_a)),
+        order_b=identity(len(shape_b)),
+        order_out=identity(len(shape_out)),
+        shape_a=flatten_batch(shape_a, rank),
+        shape_b=flatten_batch(shape_b, rank) if pass_ is Pass.KERNEL_GRAD else shape_b,
+        shape_out=shape_out,
+        extension=extension,
+    )
+
+
+def layout_call(
+    problem: ConvProblem,
+    extension: Extension | None,
+    pass_: Pass,
+    layout: Layout,
+    shape_a: Shape,
+    shape_b: Shape,
+    algorithm: Any,
+    autodiff: Any,
+    batch_groups: int = 1,
+) -> Call:
+    """A Call on operands in any layout; `shape_a` and `shape_b` are canonical."""
+    policy = make_policy(algorithm)
+    choose(problem, pass_, policy)
+    return Call(
+        problem,
+        pass_,
+        policy,
+        hand_derived(autodiff),
+        order_a=layout.lhs,
+        order_b=layout.rhs,
+        order_out=layout.out,
+        shape_a=shape_a,
+        shape_b=shape_b,
+        shape_out=problem.result(pass_).shape,
+        batch_groups=batch_groups,
+        extension=extension,
+    )
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def execute(call: Call, a: Array, b: Array, bias: Array | None = None) -> Array:
     """The call's pass on its operands in the user's layout, as one compiled function."""
@@ -69,7 +129,7 @@ def execute(call: Call, a: Array, b: Array, bias: Array | None = None) -> Array:
     if extension is not None and call.pass_ is Pass.INPUT_GRAD:
         out = fold_extension(out, extension)
     if bias is not None:
-        out = out + bias.astype(out.dtype)
+        out = out + jnp.broadcast_to(bias.astype(out.dtype), out.shape)
     return out.reshape(call.shape_out).transpose(call.order_out)
 
 

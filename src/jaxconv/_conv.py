@@ -1,4 +1,4 @@
-"""The front doors: `conv`, `conv_general_dilated`, and the two gradients by name."""
+"""The front doors: `conv`, channels last, and `conv_general_dilated`, lax's."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import jax
 from jax import Array
 
 from . import _layout
-from ._call import Call, as_array, context, execute, flatten_batch, hand_derived, identity
-from ._problem import ConvProblem, Pass, Shape, make_problem
-from ._select import choose, make_policy
-from ._window import Extension, as_int, as_ints
+from ._call import as_array, channels_last_call, context, execute, flatten_batch, layout_call
+from ._problem import Pass, Shape, make_problem
+from ._window import as_int, as_ints, or_ones
 
 
 def conv(
@@ -90,128 +89,6 @@ def conv(
     return execute(call, x, kernel, bias)
 
 
-def conv_input_gradient(
-    dy: Any,
-    kernel: Any,
-    input_shape: Sequence[int],
-    *,
-    strides: int | Sequence[int] = 1,
-    padding: Any = "SAME",
-    input_dilation: int | Sequence[int] = 1,
-    kernel_dilation: int | Sequence[int] = 1,
-    groups: int = 1,
-    precision: Any = None,
-    preferred_element_type: Any = None,
-    algorithm: str | Mapping[str, str] = "auto",
-    autodiff: str = "custom",
-) -> Array:
-    """Gradient of `conv` with respect to its input: a full convolution with the flipped kernel.
-
-        dx[n, i, c] = sum_k sum_o dy[n, m, o] kernel[k, c, o]   over  m s + k d - lo = i b      (T8, T9)
-
-    Args:
-      dy: `[*batch, *M, O]`, the gradient with respect to conv's output.
-      kernel: `[*K, C / groups, O]`, of dy's dtype.
-      input_shape: `[*batch, *S, C]`, the shape of conv's input; dy's shape must follow from it.
-      preferred_element_type: dtype of the result.
-      strides, padding, input_dilation, kernel_dilation, groups, precision, algorithm, autodiff: those of
-        the `conv` that is differentiated.
-
-    Returns:
-      `[*batch, *S, C]`.
-
-    Raises:
-      ValueError, TypeError, NotImplementedError: as `conv`, and where dy is not of conv's output shape.
-
-    Example:
-      >>> import jax.numpy as jnp, jaxconv
-      >>> dy, kernel = jnp.ones((8, 14, 14, 6)), jnp.ones((5, 5, 1, 6))
-      >>> jaxconv.conv_input_gradient(dy, kernel, (8, 28, 28, 1), strides=2).shape
-      (8, 28, 28, 1)
-    """
-    options = dict(
-        strides=strides, padding=padding, input_dilation=input_dilation,
-        kernel_dilation=kernel_dilation, groups=groups, precision=precision,
-    )  # fmt: skip
-    with context("conv_input_gradient", dy=dy, kernel=kernel, input_shape=input_shape, **options):
-        kernel = as_array(kernel, "kernel", 2)
-        rank = kernel.ndim - 2
-        dy = as_array(dy, "dy", rank + 1)
-        shape = check_shape(input_shape, rank + 1, "input_shape")
-        problem, extension = make_problem(
-            flatten_batch(shape, rank), kernel.shape, dy.dtype, kernel.dtype,
-            preferred_element_type=preferred_element_type, **options,
-        )  # fmt: skip
-        # The result of this pass is x's slot: there the preferred dtype goes.
-        problem = problem.with_dtypes(x_dtype=problem.y_dtype, y_dtype=dy.dtype.name)
-        check_cotangent(dy.shape, (*shape[: len(shape) - rank - 1], *problem.output_shape[1:]))
-        call = channels_last_call(
-            problem, extension, Pass.INPUT_GRAD, dy.shape, kernel.shape, shape, algorithm, autodiff
-        )
-    return execute(call, dy, kernel)
-
-
-def conv_kernel_gradient(
-    x: Any,
-    dy: Any,
-    kernel_shape: Sequence[int],
-    *,
-    strides: int | Sequence[int] = 1,
-    padding: Any = "SAME",
-    input_dilation: int | Sequence[int] = 1,
-    kernel_dilation: int | Sequence[int] = 1,
-    groups: int = 1,
-    precision: Any = None,
-    preferred_element_type: Any = None,
-    algorithm: str | Mapping[str, str] = "auto",
-    autodiff: str = "custom",
-) -> Array:
-    """Gradient of `conv` with respect to its kernel: a correlation of the input with dy.
-
-        dkernel[k, c, o] = sum_n sum_m x[n, m s + k d - lo, c] dy[n, m, o]                     (T7, T9)
-
-    One weight serves every output, hence the sum over them.
-
-    Args:
-      x: `[*batch, *S, C]`, conv's input.
-      dy: `[*batch, *M, O]`, the gradient with respect to conv's output, of x's dtype.
-      kernel_shape: `[*K, C / groups, O]`.
-      preferred_element_type: dtype of the result.
-      strides, padding, input_dilation, kernel_dilation, groups, precision, algorithm, autodiff: those of
-        the `conv` that is differentiated.
-
-    Returns:
-      `[*K, C / groups, O]`.
-
-    Raises:
-      ValueError, TypeError, NotImplementedError: as `conv`, and where dy is not of conv's output shape.
-
-    Example:
-      >>> import jax.numpy as jnp, jaxconv
-      >>> x, dy = jnp.ones((8, 28, 28, 1)), jnp.ones((8, 14, 14, 6))
-      >>> jaxconv.conv_kernel_gradient(x, dy, (5, 5, 1, 6), strides=2).shape
-      (5, 5, 1, 6)
-    """
-    options = dict(
-        strides=strides, padding=padding, input_dilation=input_dilation,
-        kernel_dilation=kernel_dilation, groups=groups, precision=precision,
-    )  # fmt: skip
-    with context("conv_kernel_gradient", x=x, dy=dy, kernel_shape=kernel_shape, **options):
-        shape = check_shape(kernel_shape, 2, "kernel_shape")
-        rank = len(shape) - 2
-        x, dy = as_array(x, "x", rank + 1), as_array(dy, "dy", rank + 1)
-        problem, extension = make_problem(
-            flatten_batch(x.shape, rank), shape, x.dtype, dy.dtype,
-            preferred_element_type=preferred_element_type, **options,
-        )  # fmt: skip
-        problem = problem.with_dtypes(w_dtype=problem.y_dtype, y_dtype=dy.dtype.name)
-        check_cotangent(dy.shape, (*x.shape[: x.ndim - rank - 1], *problem.output_shape[1:]))
-        call = channels_last_call(
-            problem, extension, Pass.KERNEL_GRAD, x.shape, dy.shape, shape, algorithm, autodiff
-        )
-    return execute(call, x, dy)
-
-
 def conv_general_dilated(
     lhs: Any,
     rhs: Any,
@@ -278,8 +155,8 @@ def conv_general_dilated(
             grouped_input_shape(input_shape, batch_groups), kernel_shape, lhs.dtype, rhs.dtype,
             strides=as_ints(window_strides, layout.rank, "window_strides", 1),
             padding=padding,
-            input_dilation=1 if lhs_dilation is None else as_ints(lhs_dilation, layout.rank, "lhs_dilation", 1),
-            kernel_dilation=1 if rhs_dilation is None else as_ints(rhs_dilation, layout.rank, "rhs_dilation", 1),
+            input_dilation=or_ones(lhs_dilation, layout.rank, "lhs_dilation"),
+            kernel_dilation=or_ones(rhs_dilation, layout.rank, "rhs_dilation"),
             groups=groups * batch_groups, precision=precision,
             preferred_element_type=preferred_element_type,
         )  # fmt: skip
@@ -292,65 +169,6 @@ def conv_general_dilated(
     # Inside, the mesh axes are the compiler's to use; only the result's sharding is the caller's.
     inner = jax.sharding.auto_axes(lambda a, b: execute(call, a, b), out_sharding=out_sharding)
     return inner(lhs, rhs)
-
-
-def channels_last_call(
-    problem: ConvProblem,
-    extension: Extension | None,
-    pass_: Pass,
-    shape_a: Shape,
-    shape_b: Shape,
-    shape_out: Shape,
-    algorithm: Any,
-    autodiff: Any,
-) -> Call:
-    """A Call on channels-last operands whose batch axes are flattened."""
-    policy = make_policy(algorithm)
-    choose(problem, pass_, policy)
-    rank = problem.rank
-    return Call(
-        problem,
-        pass_,
-        policy,
-        hand_derived(autodiff),
-        order_a=identity(len(shape_a)),
-        order_b=identity(len(shape_b)),
-        order_out=identity(len(shape_out)),
-        shape_a=flatten_batch(shape_a, rank),
-        shape_b=flatten_batch(shape_b, rank) if pass_ is Pass.KERNEL_GRAD else shape_b,
-        shape_out=shape_out,
-        extension=extension,
-    )
-
-
-def layout_call(
-    problem: ConvProblem,
-    extension: Extension | None,
-    pass_: Pass,
-    layout: _layout.Layout,
-    shape_a: Shape,
-    shape_b: Shape,
-    algorithm: Any,
-    autodiff: Any,
-    batch_groups: int = 1,
-) -> Call:
-    """A Call on operands in any layout; `shape_a` and `shape_b` are canonical."""
-    policy = make_policy(algorithm)
-    choose(problem, pass_, policy)
-    return Call(
-        problem,
-        pass_,
-        policy,
-        hand_derived(autodiff),
-        order_a=layout.lhs,
-        order_b=layout.rhs,
-        order_out=layout.out,
-        shape_a=shape_a,
-        shape_b=shape_b,
-        shape_out=problem.result(pass_).shape,
-        batch_groups=batch_groups,
-        extension=extension,
-    )
 
 
 def grouped_input_shape(shape: Shape, batch_groups: int) -> Shape:
@@ -390,20 +208,3 @@ def check_bias(bias: Any, out_channels: int) -> Array | None:
             f"`bias` must have one entry per output channel, shape ({out_channels},), got {bias.shape}"
         )
     return bias
-
-
-def check_shape(shape: Any, least_axes: int, name: str) -> Shape:
-    """A shape given as an argument, as a tuple of ints."""
-    sizes = as_ints(shape, len(tuple(shape)), name, minimum=0)
-    if len(sizes) < least_axes:
-        raise ValueError(f"`{name}` must have at least {least_axes} axes, got {sizes}")
-    return sizes
-
-
-def check_cotangent(got: Shape, expected: Shape) -> None:
-    """dy must have the shape of conv's output."""
-    if tuple(got) != tuple(expected):
-        raise ValueError(
-            f"`dy` must have the shape of conv's output, {tuple(expected)}, got {tuple(got)}; "
-            "check strides, padding and dilations"
-        )

@@ -60,7 +60,7 @@ def dynamic_tap_slice(x: Array, windows: Sequence[Window], tap: Sequence[Array])
     """`tap_slice` at an index known only at run time, for loops over the taps of large kernels."""
     starts = [k * w.dilation for k, w in zip(tap, windows, strict=True)]
     spans = [(w.out_size - 1) * w.stride + 1 for w in windows]
-    zero = jnp.zeros((), jnp.int32)
+    zero = jnp.zeros_like(tap[0])
     block = lax.dynamic_slice(x, [zero, *starts, zero], [x.shape[0], *spans, x.shape[-1]])
     return lax.slice(block, [0] * x.ndim, block.shape, [1, *(w.stride for w in windows), 1])
 

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
+from ._dtypes import canonical_precision, check_dtypes, promote, sum_dtype
 from ._window import (
     Extension,
     Window,
@@ -133,7 +133,7 @@ class ConvProblem:
         return sum(math.prod(shape) * jnp.dtype(dtype).itemsize for shape, dtype in arrays)
 
     def input_adjoint(self) -> ConvProblem:
-        """The problem whose FORWARD is this one's INPUT_GRAD, its kernel flipped and with I and O exchanged."""
+        """The problem whose FORWARD is this INPUT_GRAD, the kernel flipped and with I and O exchanged."""
         return dataclasses.replace(
             self,
             in_channels=self.out_channels,
@@ -157,16 +157,8 @@ def len_meetings(window: Window) -> int:
 
 
 def accumulator(problem: ConvProblem) -> jnp.dtype:
-    """The dtype sums are kept in: float32 for narrower floats, int32 for narrower integers (DESIGN 5)."""
-    dtypes = [jnp.dtype(d) for d in (problem.x_dtype, problem.w_dtype, problem.y_dtype)]
-    widest = dtypes[0]
-    for dtype in dtypes[1:]:
-        widest = jnp.promote_types(widest, dtype)
-    if widest.itemsize >= 4:
-        return widest
-    if jnp.issubdtype(widest, jnp.floating):
-        return jnp.dtype("float32")
-    return jnp.dtype("uint32" if jnp.issubdtype(widest, jnp.unsignedinteger) else "int32")
+    """The dtype that the problem's sums are kept in."""
+    return sum_dtype(promote(promote(problem.x_dtype, problem.w_dtype), problem.y_dtype))
 
 
 def make_problem(
@@ -199,6 +191,8 @@ def make_problem(
 
     in_sizes = tuple(input_shape[1:-1])
     sizes = tuple(kernel_shape[:-2])
+    if any(k < 1 for k in sizes):
+        raise ValueError(f"`kernel` must have at least one tap on every spatial axis, got sizes {sizes}")
     dilated_sizes = [dilated(n, b) for n, b in zip(in_sizes, base, strict=True)]
     extents = [dilated(k, d) for k, d in zip(sizes, dilation, strict=True)]
     pads, mode = resolve_padding(padding, dilated_sizes, extents, strides)
@@ -236,11 +230,11 @@ def check_groups(in_channels: int, cin: int, out_channels: int, groups: int) -> 
         )
     if out_channels % groups:
         raise ValueError(
-            f"`groups` must divide the kernel's output channels, got {groups} groups of {out_channels} channels"
+            f"`groups` must divide the kernel's output channels, got {groups} groups of {out_channels}"
         )
     if in_channels // groups != cin:
         raise ValueError(
-            f"`kernel` must have input channels / groups = {in_channels} / {groups} = {in_channels // groups} "
+            f"`kernel` must have channels / groups = {in_channels} / {groups} = {in_channels // groups} "
             f"input channels, got {cin}; channels-last kernels are [*K, C / groups, O]"
         )
 
@@ -252,68 +246,3 @@ def check_string_padding(padding: Any, base: Sequence[int]) -> None:
             f"`padding` must be an int or (lo, hi) pairs when the input is dilated, got {padding!r} with "
             f"input dilation {tuple(base)}; give the pads, or use conv_transpose"
         )
-
-
-def check_dtypes(x_dtype: Any, w_dtype: Any, preferred: Any) -> tuple[str, str, str]:
-    """Names of the input's, kernel's and output's dtypes."""
-    x, w = jnp.dtype(x_dtype), jnp.dtype(w_dtype)
-    if x != w:
-        raise TypeError(
-            f"`x` and `kernel` must have one dtype, got {x} and {w}; cast one of them with .astype"
-        )
-    if not jnp.issubdtype(x, jnp.number):
-        raise TypeError(f"`x` and `kernel` must be numbers, got {x}; cast them, to int8 or float32 say")
-    if preferred is None:
-        return x.name, w.name, x.name
-    y = jax.dtypes.canonicalize_dtype(preferred)
-    kinds = (jnp.signedinteger, jnp.unsignedinteger, jnp.floating, jnp.complexfloating)
-    same_kind = any(jnp.issubdtype(x, k) and jnp.issubdtype(y, k) for k in kinds)
-    widened_int = jnp.issubdtype(x, jnp.integer) and jnp.issubdtype(y, jnp.floating)
-    if not (same_kind or widened_int):
-        raise TypeError(
-            f"`preferred_element_type` must be of the inputs' kind, got {y} for {x} inputs; "
-            "cast the inputs instead"
-        )
-    if same_kind and y.itemsize < x.itemsize:
-        raise TypeError(
-            f"`preferred_element_type` must not be narrower than the inputs, got {y} for {x} inputs; "
-            "cast the result instead"
-        )
-    return x.name, w.name, y.name
-
-
-def canonical_precision(precision: Any) -> Any:
-    """One hashable form of lax's `precision`; None falls back on jax_default_matmul_precision."""
-    if precision is None:
-        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    if precision is None or isinstance(precision, lax.Precision):
-        return precision
-    if isinstance(precision, (lax.DotAlgorithm, lax.DotAlgorithmPreset)):
-        return precision
-    if isinstance(precision, str):
-        return _precision_by_name(precision)
-    if isinstance(precision, Sequence) and len(precision) == 2:
-        return tuple(lax.Precision.DEFAULT if p is None else canonical_precision(p) for p in precision)
-    raise TypeError(
-        "`precision` must be None, a name, a lax.Precision, a pair of them or a lax.DotAlgorithmPreset, "
-        f"got {precision!r}"
-    )
-
-
-def _precision_by_name(name: str) -> Any:
-    for kind in (lax.Precision, lax.DotAlgorithmPreset):
-        for convert in (kind, kind.__getitem__):
-            try:
-                return convert(name)
-            except (ValueError, KeyError):
-                continue
-    raise ValueError(
-        f"`precision` must be one of {', '.join(p.name.lower() for p in lax.Precision)} or the name of a "
-        f"lax.DotAlgorithmPreset, got {name!r}"
-    )
-
-
-def is_highest(precision: Any) -> bool:
-    """Whether the caller asked for the most exact arithmetic, which rules Winograd and FFT out."""
-    parts = precision if isinstance(precision, tuple) else (precision,)
-    return lax.Precision.HIGHEST in parts

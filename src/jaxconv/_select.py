@@ -47,7 +47,8 @@ def make_policy(algorithm: Any) -> Policy:
     unknown = set(names) - {p.value for p in Pass}
     if unknown:
         raise ValueError(
-            f"`algorithm` must have keys among {', '.join(p.value for p in Pass)}, got {sorted(unknown, key=str)}"
+            f"`algorithm` must have keys among {', '.join(p.value for p in Pass)}, "
+            f"got {sorted(unknown, key=str)}"
         )
     for name in names.values():
         if name != AUTO and name not in BY_NAME:

@@ -38,7 +38,7 @@ def convolve(
       The convolution, in the promoted dtype of x and kernel.
 
     Raises:
-      ValueError: another mode, other ranks, an empty array, or "valid" where neither array contains the other.
+      ValueError: another mode, other ranks, an empty array, or "valid" where neither contains the other.
 
     Example:
       >>> import jax.numpy as jnp, jaxconv

@@ -9,10 +9,9 @@ from typing import Any
 from jax import Array
 
 from . import _layout
-from ._call import as_array, context, execute
-from ._conv import layout_call
+from ._call import as_array, context, execute, layout_call
 from ._problem import Pass, Shape, make_problem
-from ._window import Pads, as_ints, dilated, resolve_padding
+from ._window import Pads, as_ints, dilated, or_ones, resolve_padding
 
 
 def conv_transpose(
@@ -79,7 +78,7 @@ def conv_transpose(
             cin, cout = cout, cin
         rank = layout.rank
         strides = as_ints(strides, rank, "strides", minimum=1)
-        dilation = as_ints(1 if rhs_dilation is None else rhs_dilation, rank, "rhs_dilation", 1)
+        dilation = or_ones(rhs_dilation, rank, "rhs_dilation")
         pads = transposed_pads(input_shape, sizes, strides, dilation, padding, use_consistent_padding)
         problem, _ = make_problem(
             input_shape, (*sizes, cin, cout), lhs.dtype, rhs.dtype, padding=pads,
@@ -121,7 +120,7 @@ def transposed_pads(
 
 
 def _named_pads(name: str, extent: int, stride: int) -> tuple[int, int]:
-    """SAME: output = input * stride. VALID: every input reaches the output whole, at least `stride` samples."""
+    """SAME: output = input * stride. VALID: whole windows, and no fewer than `stride` samples an input."""
     total = extent + stride - 2
     if name == "VALID":
         lo = extent - 1

@@ -15,12 +15,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
-from jax.custom_derivatives import SymbolicZero
 
 from ._problem import ConvProblem, Pass
 from ._select import Policy, choose
@@ -47,35 +45,23 @@ def trilinear(problem: ConvProblem, pass_: Pass, policy: Policy, a: Array, b: Ar
 
 
 def _trilinear_fwd(
-    problem: ConvProblem, pass_: Pass, policy: Policy, a: Any, b: Any
-) -> tuple[Array, tuple[Array | None, Array | None]]:
-    # Each operand is kept only for the gradient of the other, so an operand that needs none costs nothing.
-    out = trilinear(problem, pass_, policy, a.value, b.value)
-    return out, (a.value if b.perturbed else None, b.value if a.perturbed else None)
+    problem: ConvProblem, pass_: Pass, policy: Policy, a: Array, b: Array
+) -> tuple[Array, tuple[Array, Array]]:
+    return trilinear(problem, pass_, policy, a, b), (a, b)
 
 
 def _trilinear_bwd(
-    problem: ConvProblem,
-    pass_: Pass,
-    policy: Policy,
-    residuals: tuple[Array | None, Array | None],
-    cotangent: Any,
-) -> tuple[Array | None, Array | None]:
-    if isinstance(cotangent, SymbolicZero):
-        return None, None
-    operands = {"a": residuals[0], "b": residuals[1], "c": cotangent}
-
-    def gradient(pass_: Pass, names: str) -> Array | None:
-        first, second = (operands[n] for n in names)
-        if first is None or second is None:
-            return None
-        return trilinear(problem, pass_, policy, first, second)
-
-    (pass_a, names_a), (pass_b, names_b) = DERIVATIVES[pass_]
-    return gradient(pass_a, names_a), gradient(pass_b, names_b)
+    problem: ConvProblem, pass_: Pass, policy: Policy, residuals: tuple[Array, Array], cotangent: Array
+) -> tuple[Array, ...]:
+    # A gradient that nobody asks for is dead code, which jit removes.
+    operands = dict(zip("abc", (*residuals, cotangent), strict=True))
+    return tuple(
+        trilinear(problem, gradient, policy, *(operands[name] for name in names))
+        for gradient, names in DERIVATIVES[pass_]
+    )
 
 
-trilinear.defvjp(_trilinear_fwd, _trilinear_bwd, symbolic_zeros=True)
+trilinear.defvjp(_trilinear_fwd, _trilinear_bwd)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -89,8 +75,8 @@ def _batchable(problem: ConvProblem, pass_: Pass, policy: Policy) -> Callable[[A
         a_batched, b_batched = in_batched
         if pass_ is not Pass.KERNEL_GRAD and a_batched and not b_batched:
             folded = dataclasses.replace(problem, batch=axis_size * problem.batch)
-            out = _batchable(folded, pass_, policy)(a.reshape(-1, *a.shape[2:]), b)
-            return out.reshape(axis_size, -1, *out.shape[1:]), True
+            out = _batchable(folded, pass_, policy)(a.reshape(folded.batch, *a.shape[2:]), b)
+            return out.reshape(axis_size, problem.batch, *out.shape[1:]), True
         if policy.platform != "cpu":
             axes = (0 if a_batched else None, 0 if b_batched else None)
             return jax.vmap(single, axes)(a, b), True

@@ -30,7 +30,7 @@ def dilated(size: int, dilation: int) -> int:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Phase:
-    """One residue class of a dilated axis: outputs `out_start::out_step` meet only taps `tap_start::tap_step`.
+    """One residue class of a dilated axis: outputs out_start::out_step meet taps tap_start::tap_step.
 
     `window` is the dense correlation that computes them; None where no tap meets an input sample.
     """
@@ -118,7 +118,7 @@ class Window:
 
         With b dividing both sides of (*), outputs m = r + (b / gcd(s, b)) t and taps
         k = q + (b / gcd(d, b)) u belong together exactly when r s + q d = lo (mod b). For such a pair
-        i = (r s + q d - lo) / b + (s / gcd(s, b)) t + (d / gcd(d, b)) u: a dense window over the undilated input.
+        i = (r s + q d - lo) / b + (s / gcd(s, b)) t + (d / gcd(d, b)) u: dense over the undilated input.
         """
         base = self.base_dilation
         out_step = base // math.gcd(self.stride, base)
@@ -162,9 +162,14 @@ def as_int(value: Any, name: str) -> int:
         ) from error
 
 
+def is_sequence(value: Any) -> bool:
+    """Whether `value` has entries; arrays and tracers without axes have none, though they have __iter__."""
+    return hasattr(value, "__iter__") and not isinstance(value, str) and getattr(value, "ndim", 1) > 0
+
+
 def as_ints(value: Any, rank: int, name: str, minimum: int | None = None) -> tuple[int, ...]:
     """An int for every axis, or one int per axis, as a tuple of `rank` ints."""
-    if isinstance(value, str) or not (isinstance(value, Sequence) or hasattr(value, "__iter__")):
+    if not is_sequence(value):
         ints = (as_int(value, name),) * rank
     else:
         ints = tuple(as_int(v, name) for v in value)
@@ -176,6 +181,11 @@ def as_ints(value: Any, rank: int, name: str, minimum: int | None = None) -> tup
     if minimum is not None and any(v < minimum for v in ints):
         raise ValueError(f"`{name}` must be at least {minimum} on every axis, got {ints}")
     return ints
+
+
+def or_ones(value: Any, rank: int, name: str) -> tuple[int, ...]:
+    """lax's optional dilations: None stands for 1 on every axis."""
+    return as_ints(1 if value is None else value, rank, name, minimum=1)
 
 
 def same_pads(size_in: int, extent: int, stride: int) -> int:
@@ -203,13 +213,13 @@ def resolve_padding(
             return pads, EXTENSION_MODES[name]
         axes = zip(in_sizes, extents, strides, strict=True)
         return tuple(_named_pads(name, *axis) for axis in axes), None
-    if not isinstance(padding, Sequence) and not hasattr(padding, "__iter__"):
+    if not is_sequence(padding):
         amount = as_int(padding, "padding")
         return ((amount, amount),) * rank, None
     pads = tuple(_pair(entry) for entry in padding)
     if len(pads) != rank:
         raise ValueError(
-            f"`padding` must have one (lo, hi) pair per spatial axis ({rank}), got {len(pads)} entries: {pads}"
+            f"`padding` must have one (lo, hi) pair per spatial axis ({rank}), got {len(pads)}: {pads}"
         )
     return pads, None
 
@@ -231,7 +241,7 @@ def _named_pads(name: str, in_size: int, extent: int, stride: int) -> tuple[int,
 
 
 def _pair(entry: Any) -> tuple[int, int]:
-    if isinstance(entry, Sequence) or hasattr(entry, "__iter__"):
+    if is_sequence(entry):
         pair = tuple(as_int(v, "padding") for v in entry)
         if len(pair) != 2:
             raise ValueError(f"`padding` entries must be an int or a (lo, hi) pair, got {pair}")

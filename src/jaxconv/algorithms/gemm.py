@@ -1,6 +1,7 @@
 """GEMM: patches times matrix, built and multiplied block by block so that patches stay in cache.
 
-With the taps of every output side by side (im2col; Chellapilla et al. 2006), P[m, (k, c)] = x[m s + k d - lo, c]:
+With the taps of every output side by side (im2col; Chellapilla et al. 2006),
+P[m, (k, c)] = x[m s + k d - lo, c]:
 
     y = P w,    dw = P^T g                                                   (T5, T7)
 
