@@ -132,6 +132,14 @@ def correlate_channels(problem: ConvProblem, x: Array, g: Array) -> Array:
     return jnp.swapaxes(dw, 0, 1).reshape(dw.shape[1], -1)
 
 
+def sum_tree(terms: list[Array]) -> Array:
+    """Pairwise sum: its rounding error grows with log2 of the number of terms."""
+    while len(terms) > 1:
+        odd = terms[len(terms) // 2 * 2 :]
+        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
+    return terms[0]
+
+
 def interleave(parts: Sequence[Array], axis: int, size: int) -> Array:
     """The array of length `size` on `axis` whose samples r::len(parts) are `parts[r]`."""
     if len(parts) == 1:

@@ -13,6 +13,12 @@ from .algorithms import BY_NAME, Algorithm
 
 AUTO = "auto"
 
+# Channels on both sides from which Winograd's transforms pay.
+WINOGRAD_CHANNELS = 16
+
+# Channels on either side below which patches of one output are too thin.
+BANDED_CHANNELS = 12
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Policy:
@@ -73,4 +79,36 @@ def choose(problem: ConvProblem, pass_: Pass, policy: Policy) -> tuple[Algorithm
 
 
 def _auto(problem: ConvProblem, pass_: Pass, platform: str) -> tuple[Algorithm, str]:
+    """The ladder of the module's docstring, top to bottom."""
+    if platform != "cpu":
+        return BY_NAME["xla"], "accelerators bring tuned convolutions of their own"
+    for name, suits, reason in CPU_LADDER:
+        if suits(problem) and BY_NAME[name].supports(problem, pass_) is None:
+            return BY_NAME[name], reason
     return BY_NAME["gemm"], "patches times matrix suits every problem"
+
+
+def suits_winograd(problem: ConvProblem) -> bool:
+    """Whether the transforms, which cost C + O an output, save more multiplications than that."""
+    sizes = [w.size for w in problem.windows if w.size > 1]
+    dense = all(w.is_unit for w in problem.windows)
+    small = all(3 <= size <= 5 for size in sizes) and problem.taps >= 9
+    return dense and small and min(problem.in_channels, problem.out_channels) >= WINOGRAD_CHANNELS
+
+
+def suits_depthwise(problem: ConvProblem) -> bool:
+    """Whether there is nothing to contract: one channel on either side of each group."""
+    return problem.groups > 1 or problem.in_channels == problem.out_channels == 1
+
+
+def suits_banded(problem: ConvProblem) -> bool:
+    """Whether patches are thin and overlap along the last axis."""
+    overlap = problem.rank > 0 and problem.windows[-1].size > problem.windows[-1].stride
+    return overlap and min(problem.in_channels, problem.out_channels) < BANDED_CHANNELS
+
+
+CPU_LADDER = (
+    ("depthwise", suits_depthwise, "one channel a group leaves an elementwise sum of taps"),
+    ("winograd", suits_winograd, "fewer multiplications for a small, dense kernel over many channels"),
+    ("banded", suits_banded, "few channels make thin patches, which neighbouring outputs share"),
+)

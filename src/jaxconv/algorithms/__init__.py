@@ -1,9 +1,16 @@
 """Every algorithm, one file each, in the order in which they are listed and tested."""
 
-from . import direct, gemm, xla
+from . import banded, depthwise, direct, gemm, winograd, xla
 from ._record import Algorithm
 
-ALGORITHMS: tuple[Algorithm, ...] = (direct.ALGORITHM, gemm.ALGORITHM, xla.ALGORITHM)
+ALGORITHMS: tuple[Algorithm, ...] = (
+    direct.ALGORITHM,
+    gemm.ALGORITHM,
+    banded.ALGORITHM,
+    winograd.ALGORITHM,
+    depthwise.ALGORITHM,
+    xla.ALGORITHM,
+)
 
 BY_NAME: dict[str, Algorithm] = {a.name: a for a in ALGORITHMS}
 

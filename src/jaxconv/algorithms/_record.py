@@ -47,7 +47,7 @@ class Algorithm:
         if pass_ is Pass.FORWARD:
             y = self._dense_or_phases(problem, a, b, self.forward, forward_by_phases)
             return y.astype(problem.y_dtype)
-        if self.input_grad is not None:
+        if self.input_grad is not None and (problem.is_dense or self.takes_dilated_input):
             return self.input_grad(problem, a, b).astype(problem.x_dtype)
         return self.run(problem.input_adjoint(), Pass.FORWARD, a, flip_and_swap(b, problem.groups))
 

@@ -1,150 +1,75 @@
 """GEMM: patches times matrix, built and multiplied block by block so that patches stay in cache.
 
-With the taps of every output side by side (im2col; Chellapilla et al. 2006),
-P[m, (k, c)] = x[m s + k d - lo, c]:
+With the taps of every output side by side (im2col; Chellapilla, Puri and Simard 2006),
+X[m, (k, c)] = x[m s + k d - lo, c]:
 
-    y = P w,    dw = P^T g                                                   (T5, T7)
+    y = X w,    dw = X^T g,    dX = g w^T, and dx adds dX where patches overlap            (T5, T7, T8)
 
-Whole-batch patches would cost T times the input in memory traffic; a block of images, or of rows of one
-image, costs a few hundred kilobytes that never leave the cache. Error: that of a plain sum.
+Windows of one tap, or that tile the input, need no copy: their patches are a view, and the pass one product.
+Cost: one multiply-add per pair that meets. Error: that of a plain sum.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Callable
-from typing import Any
-
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._patches import contract, pad_to_windows, stack_taps
-from .._problem import ConvProblem, Pass, accumulator
+from .._patches import pad_to_windows, tap_slice
+from .._problem import ConvProblem, Pass
+from .._window import Window
+from . import _products
+from ._blocks import reach
+from ._products import correlate_patches, crop_to_input, multiply_patches, unmultiply_patches
 from ._record import Algorithm
-
-# Bytes of patches per block. Larger blocks amortise the dot's start, smaller ones stay in the L2 cache.
-BLOCK_BYTES = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Blocks:
-    """A grid over batch and output rows: `images` whole examples, or `rows` of the first axis of one."""
-
-    images: int
-    rows: int
-    grid: tuple[int, int]
-
-    @property
-    def count(self) -> int:
-        return self.grid[0] * self.grid[1]
-
-
-def plan_blocks(problem: ConvProblem) -> Blocks:
-    """The fewest equal blocks whose patches fit in BLOCK_BYTES."""
-    rows = problem.output_size[0]
-    itemsize = jnp.dtype(problem.x_dtype).itemsize
-    row_bytes = math.prod(problem.output_size[1:]) * problem.taps * problem.in_channels * itemsize
-    if not isinstance(problem.batch, int):
-        return Blocks(1, rows, (problem.batch, 1))
-    if row_bytes * rows <= BLOCK_BYTES:
-        count = -(-problem.batch * row_bytes * rows // BLOCK_BYTES)
-        images = -(-problem.batch // count)
-        return Blocks(images, rows, (-(-problem.batch // images), 1))
-    count = -(-row_bytes * rows // BLOCK_BYTES)
-    block_rows = -(-rows // min(count, rows))
-    return Blocks(1, block_rows, (problem.batch, -(-rows // block_rows)))
 
 
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
+    if not is_view(problem.windows):
+        return _products.forward(problem, x, w, outputs=1)
     x = pad_to_windows(x, problem.windows)
-    if problem.taps == 1:
-        return multiply_patches(problem, stack_taps(x, problem.windows), w)
-    blocks = plan_blocks(problem)
-
-    def add_block(i: Array, y: Array) -> Array:
-        patches, start = block_patches(problem, blocks, x, i)
-        y_block = multiply_patches(problem, patches, w).astype(y.dtype)
-        return lax.dynamic_update_slice(y, y_block, start)
-
-    y = jnp.zeros((x.shape[0], *problem.output_shape[1:]), problem.y_dtype)
-    return loop(blocks.count, add_block, y)
+    return multiply_patches(problem, view_patches(problem, x), w)
 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
+    if not is_view(problem.windows):
+        return _products.kernel_grad(problem, x, g, outputs=1)
     x = pad_to_windows(x, problem.windows)
+    return correlate_patches(problem, view_patches(problem, x), g).reshape(problem.kernel_shape)
+
+
+def input_grad(problem: ConvProblem, g: Array, w: Array) -> Array:
+    if not is_view(problem.windows):
+        return _products.input_grad(problem, g, w, outputs=1)
+    return crop_to_input(problem, unview_patches(problem, unmultiply_patches(problem, g, w)))
+
+
+def is_view(windows: tuple[Window, ...]) -> bool:
+    """Whether patches are a transposed view: windows of one tap, or that tile the input without overlap."""
+    one_tap = all(w.size == 1 for w in windows)
+    return one_tap or all(w.stride == w.size and w.dilation == 1 for w in windows)
+
+
+def view_patches(problem: ConvProblem, x: Array) -> Array:
+    """`[N, *M, T C]` of the padded input, where `is_view`."""
     if problem.taps == 1:
-        return correlate_patches(problem, stack_taps(x, problem.windows), g)
-    blocks = plan_blocks(problem)
-
-    def add_block(i: Array, dw: Array) -> Array:
-        patches, start = block_patches(problem, blocks, x, i)
-        g_block = lax.dynamic_slice(g, start, (*patches.shape[:-1], g.shape[-1]))
-        return dw + correlate_patches(problem, patches, mask_overlap(blocks, g_block, i, start, g.shape))
-
-    return loop(blocks.count, add_block, jnp.zeros(problem.kernel_shape, accumulator(problem)))
+        return tap_slice(x, problem.windows, (0,) * problem.rank)
+    sizes = zip(problem.output_size, problem.kernel_size, strict=True)
+    x = x.reshape(x.shape[0], *(n for pair in sizes for n in pair), x.shape[-1])
+    rank = problem.rank
+    order = (0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
+    return x.transpose(order).reshape(x.shape[0], *problem.output_size, -1)
 
 
-def loop(count: Any, body: Callable[[Array, Array], Array], init: Array) -> Array:
-    """`lax.fori_loop`, unless there is but one turn."""
-    if isinstance(count, int) and count == 1:
-        return body(jnp.int32(0), init)
-    return lax.fori_loop(0, count, body, init)
-
-
-def block_patches(
-    problem: ConvProblem, blocks: Blocks, x: Array, i: Array
-) -> tuple[Array, tuple[Array, ...]]:
-    """Patches `[images, rows, *M, T * C]` of block i of the padded input, and where they start in the output.
-
-    The last blocks start early enough to stay inside, so that every block has one shape.
-    """
-    first, *others = problem.windows
-    image = jnp.minimum(i // blocks.grid[1] * blocks.images, x.shape[0] - blocks.images)
-    row = jnp.minimum(i % blocks.grid[1] * blocks.rows, first.out_size - blocks.rows)
-    reach = (blocks.rows - 1) * first.stride + first.extent
-    zeros = (jnp.zeros_like(i),) * problem.rank
-    x_block = lax.dynamic_slice(x, (image, row * first.stride, *zeros), (blocks.images, reach, *x.shape[2:]))
-    window = dataclasses.replace(first, in_size=reach, lo=0, hi=0)
-    return stack_taps(x_block, (window, *others)), (image, row, *zeros)
-
-
-def mask_overlap(
-    blocks: Blocks, g: Array, i: Array, start: tuple[Array, ...], whole: tuple[int, ...]
-) -> Array:
-    """Zero what an earlier block has already summed: the last block on an axis may reach back."""
-    firsts = (i // blocks.grid[1] * blocks.images, i % blocks.grid[1] * blocks.rows)
-    for axis, size in enumerate((blocks.images, blocks.rows)):
-        if whole[axis] % size:
-            index = start[axis] + lax.broadcasted_iota(i.dtype, g.shape, axis)
-            g = jnp.where(index >= firsts[axis], g, jnp.zeros_like(g))
-    return g
-
-
-def multiply_patches(problem: ConvProblem, patches: Array, w: Array) -> Array:
-    """`[P, T C] [T C, O] -> [P, O]`; per group `[P, T, G, C/G] [T, C/G, G, O/G] -> [G, P, O/G]`."""
-    *space, width = patches.shape
-    cin, cout = problem.channels_per_group
-    if problem.groups == 1:
-        w = w.reshape(width, cout)
-        return contract(problem, patches, w, (((len(space),), (0,)), ((), ())))
-    p = patches.reshape(math.prod(space), problem.taps, problem.groups, cin)
-    w = w.reshape(problem.taps, cin, problem.groups, cout)
-    y = contract(problem, p, w, (((1, 3), (0, 1)), ((2,), (2,))))
-    return jnp.swapaxes(y, 0, 1).reshape(*space, -1)
-
-
-def correlate_patches(problem: ConvProblem, patches: Array, g: Array) -> Array:
-    """`[P, T C] [P, O] -> [*K, C, O]`; per group `[P, T, G, C/G] [P, G, O/G] -> [G, T, C/G, O/G]`."""
-    points = math.prod(patches.shape[:-1])
-    cin, cout = problem.channels_per_group
-    if problem.groups == 1:
-        p, g = patches.reshape(points, -1), g.reshape(points, -1)
-        return contract(problem, p, g, (((0,), (0,)), ((), ()))).reshape(problem.kernel_shape)
-    p = patches.reshape(points, problem.taps, problem.groups, cin)
-    g = g.reshape(points, problem.groups, cout)
-    dw = contract(problem, p, g, (((0,), (0,)), ((2,), (1,))))
-    return jnp.moveaxis(dw, 0, 2).reshape(problem.kernel_shape)
+def unview_patches(problem: ConvProblem, patches: Array) -> Array:
+    """The padded input's gradient from that of `view_patches`."""
+    if problem.taps == 1:
+        config = [(0, 0, w.stride - 1) for w in problem.windows]
+        return lax.pad(patches, jnp.zeros((), patches.dtype), [(0, 0, 0), *config, (0, 0, 0)])
+    rank, batch = problem.rank, patches.shape[0]
+    x = patches.reshape(batch, *problem.output_size, *problem.kernel_size, -1)
+    order = (0, *(i for axis in range(rank) for i in (1 + axis, 1 + rank + axis)), 2 * rank + 1)
+    sizes = (reach(w) for w in problem.windows)
+    return x.transpose(order).reshape(batch, *sizes, -1)
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:
@@ -153,4 +78,4 @@ def supports(problem: ConvProblem, pass_: Pass) -> str | None:
     return None
 
 
-ALGORITHM = Algorithm("gemm", supports, forward, kernel_grad)
+ALGORITHM = Algorithm("gemm", supports, forward, kernel_grad, input_grad)

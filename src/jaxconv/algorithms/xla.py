@@ -12,7 +12,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 from jax import Array, lax
 
 from .._problem import ConvProblem, Pass, accumulator
@@ -61,7 +60,7 @@ def _convolution(
         [w.dilation for w in windows],
         numbers,
         precision=problem.precision,
-        preferred_element_type=None if jnp.issubdtype(acc, jnp.integer) else acc,
+        preferred_element_type=acc,
         **groups,
     )
 

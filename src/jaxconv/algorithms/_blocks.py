@@ -1,0 +1,159 @@
+"""Work in blocks that stay in cache: a few images, or a few rows of one image, at a time.
+
+What an algorithm lays out between reading x and writing y is many times their size. Block by block it is
+a few megabytes that never leave the cache, and the peak of memory does not grow with the batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from .._problem import ConvProblem, accumulator
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """A grid over batch and output rows: `images` whole examples, or `rows` of the first axis of one."""
+
+    images: int
+    rows: int
+    grid: tuple[Any, int]
+
+    @property
+    def count(self) -> Any:
+        return self.grid[0] * self.grid[1]
+
+
+def plan_blocks(problem: ConvProblem, row_bytes: int, block_bytes: int) -> Blocks:
+    """The fewest equal blocks that lay out at most `block_bytes`, one output row taking `row_bytes`.
+
+    The first spatial axis gives the rows. A batch size known only at run time goes image by image.
+    """
+    rows = problem.output_size[0]
+    image_bytes = max(1, rows * row_bytes)
+    if image_bytes > block_bytes:
+        parts = min(rows, -(-image_bytes // block_bytes))
+        block_rows = -(-rows // parts)
+        return Blocks(1, block_rows, (problem.batch, -(-rows // block_rows)))
+    if not isinstance(problem.batch, int):
+        return Blocks(1, rows, (problem.batch, 1))
+    parts = -(-problem.batch * image_bytes // block_bytes)
+    images = -(-problem.batch // parts)
+    return Blocks(images, rows, (-(-problem.batch // images), 1))
+
+
+def block_problem(problem: ConvProblem, blocks: Blocks) -> ConvProblem:
+    """The problem of one block: padding is in place, and `rows` outputs remain on the first axis."""
+    first, *others = (dataclasses.replace(w, in_size=reach(w), lo=0, hi=0) for w in problem.windows)
+    span = (blocks.rows - 1) * first.stride + first.extent
+    windows = (dataclasses.replace(first, in_size=span), *others)
+    return dataclasses.replace(problem, batch=blocks.images, windows=windows)
+
+
+def reach(window: Any) -> int:
+    """Samples of padded input that the outputs of a dense window read."""
+    return (window.out_size - 1) * window.stride + window.extent
+
+
+def forward_in_blocks(
+    problem: ConvProblem,
+    blocks: Blocks,
+    x: Array,
+    step: Callable[[ConvProblem, Array], Array],
+) -> Array:
+    """y from `step(block's problem, block of padded x)`."""
+    part = block_problem(problem, blocks)
+    if is_one(blocks):
+        return step(part, x)
+
+    def write(i: Array, y: Array) -> Array:
+        image, row = block_start(problem, blocks, x, i)
+        y_block = step(part, slice_rows(x, part, image, row * problem.windows[0].stride))
+        return lax.dynamic_update_slice(y, y_block.astype(y.dtype), indices(y, image, row))
+
+    y = jnp.zeros((x.shape[0], *problem.output_shape[1:]), problem.y_dtype)
+    return lax.fori_loop(0, blocks.count, write, y)
+
+
+def kernel_grad_in_blocks(
+    problem: ConvProblem,
+    blocks: Blocks,
+    x: Array,
+    g: Array,
+    step: Callable[[ConvProblem, Array, Array], Array],
+) -> Array:
+    """dw summed from `step(block's problem, block of padded x, block of g)`."""
+    part = block_problem(problem, blocks)
+    if is_one(blocks):
+        return step(part, x, g)
+
+    def add(i: Array, dw: Array) -> Array:
+        image, row = block_start(problem, blocks, x, i)
+        x_block = slice_rows(x, part, image, row * problem.windows[0].stride)
+        g_block = lax.dynamic_slice(g, indices(g, image, row), (blocks.images, blocks.rows, *g.shape[2:]))
+        g_block = mask_overlap(blocks, g_block, i, (image, row), g.shape)
+        return dw + step(part, x_block, g_block)
+
+    return lax.fori_loop(0, blocks.count, add, jnp.zeros(problem.kernel_shape, accumulator(problem)))
+
+
+def input_grad_in_blocks(
+    problem: ConvProblem,
+    blocks: Blocks,
+    g: Array,
+    step: Callable[[ConvProblem, Array], Array],
+) -> Array:
+    """The padded input's gradient, added up from `step(block's problem, block of g)`."""
+    part = block_problem(problem, blocks)
+    if is_one(blocks):
+        return step(part, g)
+
+    def add(i: Array, dx: Array) -> Array:
+        image, row = block_start(problem, blocks, g, i)
+        g_block = lax.dynamic_slice(g, indices(g, image, row), (blocks.images, blocks.rows, *g.shape[2:]))
+        g_block = mask_overlap(blocks, g_block, i, (image, row), g.shape)
+        row = row * problem.windows[0].stride
+        dx_block = slice_rows(dx, part, image, row) + step(part, g_block)
+        return lax.dynamic_update_slice(dx, dx_block, indices(dx, image, row))
+
+    shape = (g.shape[0], *map(reach, problem.windows), problem.in_channels)
+    return lax.fori_loop(0, blocks.count, add, jnp.zeros(shape, accumulator(problem)))
+
+
+def is_one(blocks: Blocks) -> bool:
+    """Whether there is no loop to run."""
+    return isinstance(blocks.count, int) and blocks.count == 1
+
+
+def block_start(problem: ConvProblem, blocks: Blocks, x: Array, i: Array) -> tuple[Array, Array]:
+    """First image and output row of block i. The last blocks reach back, so that all have one shape."""
+    image = jnp.minimum(i // blocks.grid[1] * blocks.images, x.shape[0] - blocks.images)
+    row = jnp.minimum(i % blocks.grid[1] * blocks.rows, problem.output_size[0] - blocks.rows)
+    return image, row
+
+
+def slice_rows(x: Array, part: ConvProblem, image: Array, row: Array) -> Array:
+    """The padded input that a block reads."""
+    sizes = (part.batch, part.windows[0].in_size, *x.shape[2:])
+    return lax.dynamic_slice(x, indices(x, image, row), sizes)
+
+
+def indices(x: Array, image: Array, row: Array) -> tuple[Array, ...]:
+    return (image, row, *(jnp.zeros_like(image) for _ in range(x.ndim - 2)))
+
+
+def mask_overlap(
+    blocks: Blocks, g: Array, i: Array, start: tuple[Array, Array], whole: tuple[int, ...]
+) -> Array:
+    """Zero what an earlier block has already summed, where the last block on an axis reaches back."""
+    firsts = (i // blocks.grid[1] * blocks.images, i % blocks.grid[1] * blocks.rows)
+    for axis, size in enumerate((blocks.images, blocks.rows)):
+        if size > 1 and whole[axis] % size:
+            index = start[axis] + lax.broadcasted_iota(i.dtype, g.shape, axis)
+            g = jnp.where(index >= firsts[axis], g, jnp.zeros_like(g))
+    return g

@@ -1,0 +1,40 @@
+"""Strict JAX for every test: 64-bit types, no silent promotion. Slow tests only when asked for."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
+
+# Optax and the training scripts are written for JAX's default promotion rules and 32-bit types.
+_DEFAULT_JAX_MODULES = ("test_experiment_", "test_benchmark")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="slow: give --slow to run it")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def strict_jax(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Enable x64 and turn every implicit dtype or rank promotion into an error."""
+    if request.module.__name__.rpartition(".")[2].startswith(_DEFAULT_JAX_MODULES):
+        yield
+        return
+    with (
+        jax.enable_x64(True),
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+    ):
+        yield

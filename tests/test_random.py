@@ -1,0 +1,114 @@
+"""Random geometry: every option at once, every algorithm, all three passes against the oracle."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cases import ALGORITHM_NAMES, GENERAL, Case, expected, operands, reduction, run_pass
+from jaxconv._problem import Pass
+from tolerance import assert_close
+
+
+@st.composite
+def problems(draw: st.DrawFn, ranks: tuple[int, int] = (0, 3)) -> Case:
+    """Small problems with at least one output; batch and channels from 1, pads down to -2."""
+    rank = draw(st.integers(*ranks))
+    groups, batch_groups = draw(st.sampled_from([(1, 1)] * 3 + [(2, 1), (3, 1), (1, 2)]))
+    largest = {0: 1, 1: 9, 2: 6, 3: 4}[rank]
+    axes = [draw(_axis(largest)) for _ in range(rank)]
+    sizes, taps, strides, in_dilation, k_dilation, pads = (
+        tuple(column) for column in (zip(*axes, strict=True) if axes else [()] * 6)
+    )
+    per_group_in, per_group_out = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    batch = batch_groups * draw(st.integers(1, 2))
+    return Case(
+        "random",
+        (batch, *sizes, per_group_in * groups),
+        (*taps, per_group_in, per_group_out * groups * batch_groups),
+        pads,
+        strides,
+        in_dilation,
+        k_dilation,
+        groups,
+        batch_groups,
+    )
+
+
+@st.composite
+def _axis(draw: st.DrawFn, largest: int) -> tuple[int, int, int, int, int, tuple[int, int]]:
+    size, taps = draw(st.integers(1, largest)), draw(st.integers(1, 4))
+    stride, in_dilation, k_dilation = (draw(st.sampled_from([1, 1, 2, 3])) for _ in range(3))
+    lo = draw(st.integers(-2, 4))
+    extent = (taps - 1) * k_dilation + 1
+    dilated = (size - 1) * in_dilation + 1
+    least = max(extent - dilated - lo, -2)
+    return size, taps, stride, in_dilation, k_dilation, (lo, draw(st.integers(least, least + 4)))
+
+
+@st.composite
+def friendly(draw: st.DrawFn) -> Case:
+    """Undilated, stride 1, square kernels: where the special algorithms live."""
+    taps = draw(st.sampled_from([3, 3, 5]))
+    channels = draw(st.integers(1, 4))
+    depthwise = draw(st.booleans())
+    lo, hi = draw(st.integers(-1, taps)), draw(st.integers(-1, taps))
+    height, width = draw(st.integers(taps + 2, 12)), draw(st.integers(taps + 2, 12))
+    return Case(
+        "friendly",
+        (draw(st.integers(1, 2)), height, width, channels),
+        (taps, taps, 1 if depthwise else channels, channels if depthwise else 3),
+        ((lo, hi), (hi, lo)),
+        groups=channels if depthwise else 1,
+    )
+
+
+def check(case: Case, which: Pass, algorithm: str) -> None:
+    a, b = operands(which, *case.data())
+    try:
+        got = run_pass(case, which, a, b, algorithm)
+    except NotImplementedError as refusal:
+        assert algorithm in str(refusal)
+        assert algorithm not in GENERAL
+        return
+    wanted = expected(case, which, a, b)
+    assert_close(got, wanted, reduction=reduction(case, which), algorithm=algorithm)
+
+
+by_pass = pytest.mark.parametrize("which", Pass, ids=lambda which: which.value)
+by_algorithm = pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
+
+
+@by_pass
+@by_algorithm
+def test_any_geometry(algorithm: str, which: Pass) -> None:
+    @settings(max_examples=6)
+    @given(problems())
+    def run(case: Case) -> None:
+        check(case, which, algorithm)
+
+    run()
+
+
+@by_pass
+@by_algorithm
+def test_friendly_geometry(algorithm: str, which: Pass) -> None:
+    @settings(max_examples=4)
+    @given(friendly())
+    def run(case: Case) -> None:
+        check(case, which, algorithm)
+
+    run()
+
+
+@pytest.mark.slow
+@by_pass
+@by_algorithm
+def test_any_geometry_at_length(algorithm: str, which: Pass) -> None:
+    @settings(max_examples=150)
+    @given(st.one_of(problems(), friendly()))
+    def run(case: Case) -> None:
+        check(case, which, algorithm)
+
+    run()

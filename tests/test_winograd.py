@@ -1,0 +1,250 @@
+"""Winograd: exact algorithms per axis, every pass against the oracle, error growth, and what it saves."""
+
+import itertools
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import oracle
+from jaxconv._problem import ConvProblem, Pass, make_problem
+from jaxconv._window import Window
+from jaxconv.algorithms import _winograd_plan
+from jaxconv.algorithms._winograd_axis import MAX_PRODUCTS, axis_transform, toom_cook
+from jaxconv.algorithms.winograd import ALGORITHM
+from test_structure import equations, xla_windows
+
+by_pass = pytest.mark.parametrize("which", Pass, ids=lambda which: which.value)
+
+
+def matrices(outputs: int, taps: int) -> list[np.ndarray]:
+    return [np.array(matrix, dtype=object) for matrix in toom_cook(outputs, taps)]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "taps"), [(m, r) for m in range(1, 5) for r in range(1, 6) if m + r - 1 <= MAX_PRODUCTS]
+)
+def test_toom_cook_is_exact(outputs: int, taps: int) -> None:
+    a, g, b = matrices(outputs, taps)
+    rng = np.random.default_rng(0)
+    x = np.array([Fraction(int(v)) for v in rng.integers(-9, 9, outputs + taps - 1)])
+    w = np.array([Fraction(int(v)) for v in rng.integers(-9, 9, taps)])
+    expected = [sum(x[i + k] * w[k] for k in range(taps)) for i in range(outputs)]
+    assert list(a @ ((g @ w) * (b @ x))) == expected
+    minimal = outputs + taps - 1 if min(outputs, taps) > 1 else outputs * taps
+    assert len(g) == minimal
+
+
+def one_axis(window: Window, outputs: int, x: np.ndarray, w: np.ndarray) -> list[Any]:
+    """The correlation of one axis, tile by tile, by its bilinear algorithm."""
+    axis = axis_transform(window, outputs)
+    a, g, b = (np.array(matrix, dtype=object) for matrix in (axis.a, axis.g, axis.b))
+    y = {}
+    for tile, residue in itertools.product(range(axis.tiles), range(axis.dilation)):
+        places = [axis.first + (tile * axis.in_step + k) * axis.dilation + residue for k in range(b.shape[1])]
+        samples = np.array([x[i] if 0 <= i < len(x) else Fraction(0) for i in places])
+        for i, value in enumerate(a @ ((g @ w) * (b @ samples))):
+            y[(tile * axis.out_step + i) * axis.dilation + residue] = value
+    return [y[m] for m in range(window.out_size)]
+
+
+GAPS = [(1, 1, 1), (2, 1, 1), (3, 1, 1), (1, 2, 1), (1, 3, 1), (1, 1, 2), (1, 1, 3)]
+
+
+@pytest.mark.parametrize("gaps", GAPS, ids=lambda gaps: "stride{}_dilation{}_base{}".format(*gaps))
+def test_axis_transforms_solve_the_window_equation(gaps: tuple[int, int, int]) -> None:
+    stride, dilation, base = gaps
+    rng = np.random.default_rng(1)
+    for size, outputs, lo in itertools.product(range(1, 6), (1, 2, 4), (-2, 0, 1, 3)):
+        if -(-size // (stride * base)) + outputs - 1 > MAX_PRODUCTS:
+            continue
+        window = Window(11, size, stride, dilation, base, lo, 2)
+        x = np.array([Fraction(int(v)) for v in rng.integers(-9, 9, 11)])
+        w = np.array([Fraction(int(v)) for v in rng.integers(-9, 9, size)])
+        expected = [Fraction(0)] * window.out_size
+        for i, k, m in oracle.Axis(11, size, stride, (lo, 2), base, dilation).meetings():
+            expected[m] += x[i] * w[k]
+        assert one_axis(window, outputs, x, w) == expected
+
+
+PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    "square": ((2, 8, 8, 3), (3, 3, 3, 4), {}),
+    "odd_sizes": ((2, 9, 11, 3), (3, 3, 3, 4), {"padding": "VALID"}),
+    "negative_pads": ((2, 9, 8, 3), (3, 3, 3, 4), {"padding": [(-1, 2), (0, -2)]}),
+    "row_kernel": ((2, 7, 9, 3), (1, 3, 3, 4), {}),
+    "column_kernel": ((2, 7, 9, 3), (3, 1, 3, 4), {}),
+    "five_taps": ((1, 9, 8, 3), (5, 4, 3, 4), {}),
+    "dilated": ((2, 11, 9, 3), (3, 3, 3, 4), {"kernel_dilation": (2, 3)}),
+    "strided": ((2, 9, 10, 3), (3, 5, 3, 4), {"strides": (2, 3)}),
+    "transposed": ((2, 5, 4, 3), (3, 4, 3, 4), {"input_dilation": (2, 3), "padding": [(2, 1), (-1, 3)]}),
+    "line": ((2, 13, 3), (3, 3, 4), {}),
+    "volume": ((1, 5, 4, 5, 2), (3, 3, 2, 2, 3), {}),
+    "many_channels": ((1, 4, 4, 16), (3, 3, 16, 24), {}),
+    "rows_of_tiles": ((2, 23, 5, 3), (3, 3, 3, 4), {}),
+}
+
+
+def problem_and_data(name: str, dtype: str = "float32") -> tuple[ConvProblem, oracle.Geometry, list[Any]]:
+    x_shape, w_shape, options = PROBLEMS[name]
+    problem, _ = make_problem(x_shape, w_shape, dtype, dtype, **options)
+    pads = tuple((w.lo, w.hi) for w in problem.windows)
+    geometry = oracle.Geometry(
+        x_shape, w_shape, problem.strides, pads, problem.input_dilation, problem.kernel_dilation
+    )
+    rng = np.random.default_rng(2)
+    shapes = (x_shape, w_shape, problem.output_shape)
+    arrays = [rng.normal(size=s) + (1j * rng.normal(size=s) if dtype[0] == "c" else 0) for s in shapes]
+    return problem, geometry, [jnp.asarray(a, dtype) for a in arrays]
+
+
+def run_and_expect(name: str, which: Pass, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
+    problem, geometry, (x, w, g) = problem_and_data(name, dtype)
+    a, b, reference = {
+        Pass.FORWARD: (x, w, oracle.forward),
+        Pass.INPUT_GRAD: (g, w, oracle.input_gradient),
+        Pass.KERNEL_GRAD: (x, g, oracle.kernel_gradient),
+    }[which]
+    assert ALGORITHM.supports(problem, which) is None
+    got = jax.jit(lambda a, b: ALGORITHM.run(problem, which, a, b))(a, b)
+    assert got.dtype == dtype
+    return np.asarray(got), reference(a, b, geometry)
+
+
+@by_pass
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_against_the_definition(name: str, which: Pass) -> None:
+    got, expected = run_and_expect(name, which)
+    np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Blocks of a few tiles or channels, so that every problem needs several."""
+    monkeypatch.setattr(_winograd_plan, "BLOCK_BYTES", {p: 1 << 12 for p in Pass})
+    _winograd_plan.make_plan.cache_clear()
+    yield
+    _winograd_plan.make_plan.cache_clear()
+
+
+@by_pass
+@pytest.mark.parametrize("name", ["dilated", "rows_of_tiles", "many_channels"])
+def test_blocks_join_without_seams(name: str, which: Pass, small_blocks: None) -> None:
+    plan = _winograd_plan.make_plan(problem_and_data(name)[0], Pass.FORWARD)
+    assert plan.blocks > 1
+    assert (plan.grid[1] > 1) == (name == "rows_of_tiles")
+    assert (plan.grid[2] > 1) == (name == "many_channels")
+    got, expected = run_and_expect(name, which)
+    np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())
+
+
+@by_pass
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float64", 1e-13), ("complex64", 2e-5), ("bfloat16", 8e-3)]
+)
+def test_dtypes(dtype: str, tolerance: float, which: Pass) -> None:
+    got, expected = run_and_expect("odd_sizes", which, dtype)
+    np.testing.assert_allclose(got.astype(expected.dtype), expected, atol=tolerance * np.abs(expected).max())
+
+
+def error(function: Callable[..., Any], arrays: list[Any], exact: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((np.asarray(jax.jit(function)(*arrays)) - exact) ** 2)))
+
+
+@pytest.mark.parametrize(("size", "growth"), [(2, 2.0), (8, 4.5)])
+def test_error_over_that_of_a_plain_sum(size: int, growth: float) -> None:
+    """F(2 x 2) on a 2 x 2 output, F(4 x 4) on 8 x 8; the points 0, +-1, +-2 would fail the second."""
+    problem, _ = make_problem((4, size, size, 64), (3, 3, 64, 32), "float32", "float32")
+    plan = _winograd_plan.make_plan(problem, Pass.FORWARD)
+    assert {a.out_step for a in plan.axes} == {min(size, 4)}
+    rng = np.random.default_rng(3)
+    x, w = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in (problem.input_shape, problem.kernel_shape))
+    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
+
+    def plain(x: Any, w: Any) -> Any:
+        taps = [x[:, i : i + size, j : j + size] @ w[i, j] for i in range(3) for j in range(3)]
+        return sum(taps[1:], taps[0])
+
+    exact = plain(padded, np.asarray(w, np.float64))
+    direct = error(plain, [jnp.asarray(padded, jnp.float32), w], exact)
+    tiled = error(lambda x, w: ALGORITHM.run(problem, Pass.FORWARD, x, w), [x, w], exact)
+    assert tiled < growth * direct
+
+
+def dot_multiplies(jaxpr: Any) -> int:
+    """Multiplies of the dots, those of a loop's body counted once for every turn."""
+    total = 0
+    for equation in equations(jaxpr):
+        if equation.primitive.name == "dot_general":
+            (lhs_sum, _), _ = equation.params["dimension_numbers"]
+            summed = math.prod(equation.invars[0].aval.shape[axis] for axis in lhs_sum)
+            total += summed * math.prod(equation.outvars[0].aval.shape)
+    return total
+
+
+@by_pass
+def test_four_times_fewer_multiplies_and_no_window_of_xla(which: Pass) -> None:
+    problem, _ = make_problem((2, 16, 16, 8), (3, 3, 8, 12), "float32", "float32")
+    assert _winograd_plan.make_plan(problem, Pass.FORWARD).blocks == 1
+    shapes = {
+        Pass.FORWARD: (problem.input_shape, problem.kernel_shape),
+        Pass.INPUT_GRAD: (problem.output_shape, problem.kernel_shape),
+        Pass.KERNEL_GRAD: (problem.input_shape, problem.output_shape),
+    }[which]
+    arrays = [jnp.zeros(shape, jnp.float32) for shape in shapes]
+    jaxpr = jax.make_jaxpr(lambda a, b: ALGORITHM.run(problem, which, a, b))(*arrays).jaxpr
+    assert not xla_windows({equation.primitive.name for equation in equations(jaxpr)})
+    assert dot_multiplies(jaxpr) * 4 == problem.flops(which) // 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_non_finite_value_reaches_its_tiles_and_no_others(value: float) -> None:
+    problem, _ = make_problem((1, 16, 16, 2), (3, 3, 2, 3), "float32", "float32")
+    x = np.ones(problem.input_shape, np.float32)
+    x[0, 5, 6, 1] = value
+    w = jnp.ones(problem.kernel_shape, jnp.float32)
+    y = np.asarray(jax.jit(lambda x, w: ALGORITHM.run(problem, Pass.FORWARD, x, w))(x, w))
+    assert not np.isfinite(y[0, 4:7, 5:8]).any()
+    tile = np.s_[4:8, 4:8]
+    outside = np.ones((16, 16), bool)
+    outside[tile] = False
+    assert np.isfinite(y[0][outside]).all()
+
+
+def test_jax_differentiates_through_it() -> None:
+    problem, geometry, (x, w, g) = problem_and_data("square")
+
+    def loss(x: Any, w: Any) -> Any:
+        return (ALGORITHM.run(problem, Pass.FORWARD, x, w) * g).sum()
+
+    dx, dw = jax.jit(jax.grad(loss, (0, 1)))(x, w)
+    np.testing.assert_allclose(dx, oracle.input_gradient(g, w, geometry), atol=1e-4)
+    np.testing.assert_allclose(dw, oracle.kernel_gradient(x, g, geometry), atol=1e-3)
+    _, tangent = jax.jvp(lambda x: loss(x, w), (x,), (x,))
+    np.testing.assert_allclose(tangent, loss(x, w), rtol=1e-4)
+
+
+REFUSED = {
+    "grouped": ((1, 8, 8, 4), (3, 3, 2, 4), {"groups": 2}, "grouped"),
+    "pointwise": ((1, 8, 8, 4), (1, 1, 4, 4), {}, "two taps"),
+    "seven_taps": ((1, 8, 8, 4), (7, 7, 4, 4), {}, "7 taps"),
+    "two_gaps": ((1, 8, 8, 4), (3, 3, 4, 4), {"strides": 2, "kernel_dilation": 2}, "only one of"),
+    "rank_0": ((1, 4), (4, 4), {"padding": "VALID"}, "two taps"),
+    "highest": ((1, 8, 8, 4), (3, 3, 4, 4), {"precision": "highest"}, "HIGHEST"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_reasons_of_refusal(name: str) -> None:
+    x_shape, w_shape, options, words = REFUSED[name]
+    problem, _ = make_problem(x_shape, w_shape, "float32", "float32", **options)
+    assert all(words in (ALGORITHM.supports(problem, which) or "") for which in Pass)
+
+
+def test_integers_are_refused() -> None:
+    problem, _ = make_problem((1, 8, 8, 4), (3, 3, 4, 4), "int32", "int32")
+    assert "fractions" in (ALGORITHM.supports(problem, Pass.FORWARD) or "")
