@@ -122,7 +122,7 @@ def test_output_dtype_is_that_of_lax(dtype: str) -> None:
         assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
 
 
-@pytest.mark.parametrize("weak", [(False, False), (True, False), (True, True)], ids=str)
+@pytest.mark.parametrize("weak", [(False, False), (True, False)], ids=str)
 def test_weak_types_behave_as_in_lax(weak: tuple[bool, bool]) -> None:
     x, w = (
         jnp.broadcast_to(jnp.asarray(2.0) if is_weak else jnp.asarray(2.0, "float64"), shape)

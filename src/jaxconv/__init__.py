@@ -4,13 +4,19 @@ from importlib.metadata import version as _version
 
 from ._conv import conv as conv
 from ._conv import conv_general_dilated as conv_general_dilated
+from ._explain import explain as explain
 from ._gradients import conv_input_gradient as conv_input_gradient
 from ._gradients import conv_kernel_gradient as conv_kernel_gradient
+from ._pool import avg_pool as avg_pool
+from ._pool import max_pool as max_pool
+from ._pool import min_pool as min_pool
+from ._pool import sum_pool as sum_pool
 from ._signal import convolve as convolve
 from ._signal import correlate as correlate
 from ._transpose import conv_transpose as conv_transpose
 
 __all__ = [
+    "avg_pool",
     "conv",
     "conv_general_dilated",
     "conv_input_gradient",
@@ -18,6 +24,10 @@ __all__ = [
     "conv_transpose",
     "convolve",
     "correlate",
+    "explain",
+    "max_pool",
+    "min_pool",
+    "sum_pool",
 ]
 
 __version__ = _version("jaxconv")

@@ -9,7 +9,8 @@ import jax
 from jax import Array
 
 from . import _layout
-from ._call import as_array, channels_last_call, context, execute, flatten_batch, layout_call
+from ._call import channels_last_call, execute, layout_call
+from ._front import as_array, context, flatten_batch
 from ._problem import Pass, Shape, make_problem
 from ._window import as_int, as_ints, or_ones
 

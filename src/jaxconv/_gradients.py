@@ -7,7 +7,8 @@ from typing import Any
 
 from jax import Array
 
-from ._call import as_array, channels_last_call, context, execute, flatten_batch
+from ._call import channels_last_call, execute
+from ._front import as_array, context, flatten_batch
 from ._problem import Pass, Shape, make_problem
 from ._window import as_ints
 

@@ -112,3 +112,42 @@ CPU_LADDER = (
     ("winograd", suits_winograd, "fewer multiplications for a small, dense kernel over many channels"),
     ("banded", suits_banded, "few channels make thin patches, which neighbouring outputs share"),
 )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PassPlan:
+    """What runs one pass and why, its multiply-adds counted twice, the bytes it cannot avoid moving."""
+
+    pass_: Pass
+    algorithm: str
+    reason: str
+    flops: int
+    io_bytes: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """The plan of a convolution's three passes; `print` it, or read its fields."""
+
+    problem: ConvProblem
+    platform: str
+    passes: tuple[PassPlan, ...]
+
+    def __str__(self) -> str:
+        shapes = (self.problem.input_shape, self.problem.kernel_shape, self.problem.output_shape)
+        x, w, y = (list(shape) for shape in shapes)
+        lines = [f"conv {x} with {w} -> {y} {self.problem.x_dtype} on {self.platform}"]
+        for p in self.passes:
+            size = f"{p.flops / 1e6:.6g} MFLOP, {p.io_bytes / 1e6:.4g} MB"
+            lines.append(f"  {p.pass_.value:<12} {p.algorithm:<10} {size:<28} {p.reason}")
+        return "\n".join(lines)
+
+
+def make_plan(problem: ConvProblem, policy: Policy) -> Plan:
+    """The choice for every pass."""
+    passes = []
+    for pass_ in Pass:
+        algorithm, reason = choose(problem, pass_, policy)
+        work = (problem.flops(pass_), problem.io_bytes())
+        passes.append(PassPlan(pass_, algorithm.name, reason, *work))
+    return Plan(problem, policy.platform, tuple(passes))

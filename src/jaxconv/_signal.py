@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from ._call import as_array, context
 from ._conv import conv
+from ._front import as_array, context
 
 MODES = ("full", "same", "valid")
 

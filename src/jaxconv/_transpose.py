@@ -9,7 +9,8 @@ from typing import Any
 from jax import Array
 
 from . import _layout
-from ._call import as_array, context, execute, layout_call
+from ._call import execute, layout_call
+from ._front import as_array, context
 from ._problem import Pass, Shape, make_problem
 from ._window import Pads, as_ints, dilated, or_ones, resolve_padding
 

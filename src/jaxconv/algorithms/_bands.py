@@ -20,11 +20,16 @@ import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from .._patches import all_taps, interleave, sum_tree
 from .._problem import ConvProblem
 from .._window import Window
+
+# Samples in a segment up to which one gather beats slices laid side by side: a copy of a slice pays for each
+# run that it starts, on one thread, a gather for each sample, on all.
+GATHER_RUN = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +80,31 @@ def make_bands(problem: ConvProblem, outputs: int) -> Bands:
 def patch_matrix(problem: ConvProblem, bands: Bands, x: Array) -> Array:
     """X: `[N, *M, Q, K E C]` from the padded input, K the taps of all axes but the last."""
     others = problem.windows[:-1]
+    run = bands.segment * x.shape[-1]
+    if run <= GATHER_RUN and all(w.dilation == 1 for w in problem.windows):
+        return _gathered_patches(bands, others, x)
     rows = _segments(bands, x)
     pieces = [_row_slice(rows, others, tap) for tap in all_taps([w.size for w in others])]
     return pieces[0] if len(pieces) == 1 else lax.concatenate(pieces, x.ndim - 1)
+
+
+def _gathered_patches(bands: Bands, others: tuple[Window, ...], x: Array) -> Array:
+    """The same by one gather: on the flattened last axes a segment is one run, and so is a block of taps."""
+    axis, channels = x.ndim - 2, x.shape[-1]
+    x = _grow(x, axis, (bands.count - 1) * bands.hop + bands.reach)
+    x = x.reshape(*x.shape[:axis], -1)
+    rows = [np.arange(w.out_size) * w.stride for w in others]
+    columns = np.arange(bands.count) * bands.hop * channels
+    starts = np.stack(np.meshgrid(*rows, columns, indexing="ij"), -1).astype(np.int32)
+    numbers = lax.GatherDimensionNumbers(
+        offset_dims=(0, *range(axis + 1, 2 * axis + 1)),
+        collapsed_slice_dims=(),
+        start_index_map=tuple(range(1, axis + 1)),
+    )
+    sizes = (x.shape[0], *(w.size for w in others), bands.segment * channels)
+    mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
+    patches = lax.gather(x, jnp.asarray(starts), numbers, sizes, indices_are_sorted=True, mode=mode)
+    return patches.reshape(*patches.shape[: axis + 1], -1)
 
 
 def _segments(bands: Bands, x: Array) -> Array:
@@ -180,10 +207,7 @@ def _overlap_rows(
             if remainder == 0:
                 term = inner(axis + 1, {tap[1:]: z for tap, z in taps.items() if tap[0] == k})
                 terms.append(_place(term, axis + 1, shift, length))
-        shape = list(parts[0].shape) if parts else []
-        parts.append(
-            sum_tree(terms) if terms else jnp.zeros([*shape[: axis + 1], length, *shape[axis + 2 :]])
-        )
+        parts.append(sum_tree(terms) if terms else _zeros_like(parts[0], axis + 1, length))
     return interleave(parts, axis + 1, size)
 
 

@@ -39,7 +39,7 @@ from ._blocks import (
 BLOCK_BYTES = 4 << 20
 
 # Outputs per input channel from which on copied patches are cheaper than added products.
-GATHER_RATIO = 4
+GATHER_RATIO = 2
 
 
 def forward(problem: ConvProblem, x: Array, w: Array, outputs: int) -> Array:
@@ -94,7 +94,7 @@ def plan(problem: ConvProblem, outputs: int) -> tuple[Blocks, Bands]:
     bands = make_bands(problem, outputs)
     depth = problem.taps // bands.window.size * bands.segment * problem.in_channels
     row_bytes = math.prod(problem.output_size[1:]) * depth * 4 // bands.outputs
-    blocks = plan_blocks(problem, row_bytes, min(BLOCK_BYTES, problem.io_bytes()))
+    blocks = plan_blocks(problem, row_bytes, min(BLOCK_BYTES, 2 * problem.io_bytes()))
     # With one spatial axis the rows of a block are the axis of its bands.
     return blocks, make_bands(block_problem(problem, blocks), bands.outputs)
 

@@ -13,8 +13,8 @@ from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._winograd_axis import MAX_PRODUCTS, AxisTransform, View, axis_transform
 
-# Bytes of the planes of one block. Measured over 1 to 16 MB on two cores with 1 MB of L2 each and 32 MB of L3:
-# smaller blocks launch more kernels, larger ones leave the cache.
+# Bytes of the planes of one block. Measured over 1 to 16 MB on two cores with 1 MB of L2 each and 32 MB of
+# L3: smaller blocks launch more kernels, larger ones leave the cache.
 BLOCK_BYTES = {Pass.FORWARD: 8 << 20, Pass.KERNEL_GRAD: 4 << 20}
 
 

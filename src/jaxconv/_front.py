@@ -1,0 +1,55 @@
+"""What every front door does first: arrays in, errors that say which call they belong to."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def as_array(value: Any, name: str, least_axes: int) -> Array:
+    """`value` as a JAX array with at least `least_axes` axes."""
+    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        raise TypeError(f"`{name}` must be an array, got {type(value).__name__}; convert it with jnp.asarray")
+    if len(value.shape) < least_axes:
+        raise ValueError(f"`{name}` must have at least {least_axes} axes, got shape {tuple(value.shape)}")
+    return jnp.asarray(value)
+
+
+@contextlib.contextmanager
+def context(function: str, **given: Any) -> Iterator[None]:
+    """Append the call's shapes and options, once, to the short messages of the layers below."""
+    try:
+        yield
+    except (ValueError, TypeError, NotImplementedError) as error:
+        options = ", ".join(f"{name}={describe(value)}" for name, value in given.items())
+        raise type(error)(f"{error}\n  in {function}({options})") from None
+
+
+def describe(value: Any) -> str:
+    """Arrays as dtype[shape], all else as Python prints it."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype}{list(value.shape)}"
+    return repr(value)
+
+
+def hand_derived(autodiff: Any) -> bool:
+    """Whether `autodiff` asks for the hand-derived reverse rules."""
+    if autodiff not in ("custom", "jax"):
+        raise ValueError(
+            '`autodiff` must be "custom" (hand-derived reverse rules) or "jax" (forward mode too), '
+            f"got {autodiff!r}"
+        )
+    return autodiff == "custom"
+
+
+def flatten_batch(shape: Sequence[int], rank: int) -> tuple[int, ...]:
+    """`[*batch, *S, C]` -> `[N, *S, C]`; no batch axis gives N = 1."""
+    axes = len(shape) - rank - 1
+    batch: Any = 1
+    for size in shape[:axes]:
+        batch = batch * size
+    return (batch, *shape[axes:])

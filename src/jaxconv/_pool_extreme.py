@@ -1,0 +1,187 @@
+"""Max and min pooling: every output keeps the number of the tap that won, and its gradient goes there (T11).
+
+    y[n, m, c] = max_k x[n, m s + k d - lo, c]        k*[n, m, c] = the first tap that attains it
+    dx[n, i, c] = sum over (m, k) with m s + k d - lo = i and k*[n, m, c] = k of dy[n, m, c]
+
+Routing dy by fixed winners is linear; its transpose collects each output's winning tap. The two are each
+other's derivative, which closes the rule under every order of reverse mode.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from ._pool_geometry import Stage, first_real_taps, live_taps, stages
+from ._pool_linear import accumulator
+from ._pool_taps import fence, spread, tap
+from ._window import Window
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExtremePool:
+    """The maximum over `windows`, or the minimum."""
+
+    windows: tuple[Window, ...]
+    minimum: bool = False
+
+    def stages(self) -> Iterator[Stage]:
+        """The passes that make up the pooling, in order."""
+        for chains in stages(self.windows, overlapping=True):
+            yield from itertools.chain(*chains)
+
+
+def extreme_pool(pool: ExtremePool, hand_derived: bool, x: Array) -> Array:
+    """The pooling of x `[N, *S, C]`.
+
+    bfloat16 and float16 pass through the stages as float32, so that gradients are added there and rounded
+    once. Floats without an infinity stay: float32's, as padding, could not be cast back.
+    """
+    dtype = x.dtype
+    rule = _extreme if hand_derived and jnp.issubdtype(dtype, jnp.inexact) else _differentiable
+    if worst(dtype, pool.minimum) in (math.inf, -math.inf):
+        x = x.astype(accumulator(dtype))
+    for i, stage in enumerate(pool.stages()):
+        x = rule(stage, pool.minimum, fence(x) if i else x)
+    return x.astype(dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _extreme(stage: Stage, minimum: bool, x: Array) -> Array:
+    return values(stage, minimum, x)
+
+
+def _extreme_fwd(stage: Stage, minimum: bool, x: Array) -> tuple[Array, Array]:
+    # The value through the rule itself, or JAX would differentiate the maxima at the next order.
+    y = _extreme(stage, minimum, x)
+    return y, winners_of(stage, minimum, x, y)
+
+
+def _extreme_bwd(stage: Stage, minimum: bool, winners: Array, dy: Array) -> tuple[Array]:
+    del minimum
+    return (_routed(stage, True, winners, dy),)
+
+
+_extreme.defvjp(_extreme_fwd, _extreme_bwd)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _routed(stage: Stage, to_samples: bool, winners: Array, a: Array) -> Array:
+    return route(stage, winners, a) if to_samples else collect(stage, winners, a, 0)
+
+
+def _routed_fwd(stage: Stage, to_samples: bool, winners: Array, a: Array) -> tuple[Array, Array]:
+    return _routed(stage, to_samples, winners, a), winners
+
+
+def _routed_bwd(stage: Stage, to_samples: bool, winners: Array, c: Array) -> tuple[None, Array]:
+    return None, _routed(stage, not to_samples, winners, c)
+
+
+_routed.defvjp(_routed_fwd, _routed_bwd)
+
+
+def _differentiable(stage: Stage, minimum: bool, x: Array) -> Array:
+    """The pooling as a selection of fixed taps, which JAX differentiates in either mode."""
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        return values(stage, minimum, x)
+    fixed = lax.stop_gradient(x)
+    winners = winners_of(stage, minimum, fixed, values(stage, minimum, fixed))
+    return collect(stage, winners, x, worst(x.dtype, minimum))
+
+
+def values(stage: Stage, minimum: bool, x: Array) -> Array:
+    """The extreme tap of every output."""
+    fill = worst(x.dtype, minimum)
+    taps = [tap(x, stage, index, fill) for _, index in live_taps(stage)]
+    if not taps:
+        return jnp.full(_output_shape(stage, x), fill, x.dtype)
+    return functools.reduce(lax.min if minimum else lax.max, taps)
+
+
+def winners_of(stage: Stage, minimum: bool, x: Array, y: Array) -> Array:
+    """The number of the tap that attains y, the extreme of x: uint8 `[N, *M, C]`.
+
+    Of equal taps the first wins. Where a NaN wins, its number is that of the first tap that is NaN or the
+    best infinity.
+    """
+    # Without the barrier this loop over the taps would share them with the one that made y, and XLA would
+    # store each with its padding.
+    y, x = lax.optimization_barrier(lax.stop_gradient((y, x)))
+    lost = _comparison(y, minimum)
+    winners = jnp.zeros(y.shape, jnp.int32)
+    for number, index in reversed(list(live_taps(stage))):
+        beaten = lost(tap(x, stage, index, worst(x.dtype, minimum)))
+        winners = lax.select(beaten, winners, jnp.full_like(winners, number))
+    return fence(_on_samples(stage, winners).astype(jnp.uint8))
+
+
+def _comparison(y: Array, minimum: bool) -> Callable[[Array], Array]:
+    """Whether a tap is not the extreme `y`; each tap enters one comparison (see `_pool_taps`)."""
+    if not jnp.issubdtype(y.dtype, jnp.floating):
+        return lambda candidate: candidate != y
+    best = worst(y.dtype, not minimum)
+    bound = jnp.where(jnp.isnan(y), jnp.asarray(best, y.dtype), y)
+    if minimum:
+        return lambda candidate: candidate > bound
+    return lambda candidate: candidate < bound
+
+
+def _on_samples(stage: Stage, winners: Array) -> Array:
+    """Winners moved from padding to the first sample: padding ties only where all is the lowest value."""
+    firsts = [first_real_taps(w) for w in stage]
+    if not any(k for axis in firsts for k in axis):
+        return winners
+    total = jnp.zeros((1,) * winners.ndim, jnp.int32)
+    for axis, (first, window) in enumerate(zip(firsts, stage, strict=True), start=1):
+        column = jnp.asarray(first, jnp.int32)
+        others = [a for a in range(winners.ndim) if a != axis]
+        total = total * jnp.int32(window.size) + lax.expand_dims(column, others)
+    return jnp.maximum(winners, total)
+
+
+def route(stage: Stage, winners: Array, dy: Array) -> Array:
+    """dy `[N, *M, C]` sent to each output's winner: `[N, *S, C]`."""
+
+    def term(taps: Any, winners: Array, dy: Array) -> Array:
+        return jnp.where(winners.astype(jnp.int32) == taps, dy, jnp.zeros((), dy.dtype))
+
+    return spread(stage, (winners, dy), term)
+
+
+def collect(stage: Stage, winners: Array, a: Array, fill: Any) -> Array:
+    """Of a `[N, *S, C]` each output's winning tap: `[N, *M, C]`."""
+    y = jnp.full(winners.shape, fill, a.dtype)
+    for number, index in live_taps(stage):
+        won = winners == jnp.uint8(number)
+        y = lax.select(won, tap(a, stage, index, fill), y)
+    return y
+
+
+def worst(dtype: Any, minimum: bool) -> Any:
+    """The identity of the maximum (or minimum): what padding holds."""
+    dtype = jnp.dtype(dtype)
+    if dtype == jnp.bool_:
+        return minimum
+    if jnp.issubdtype(dtype, jnp.integer):
+        info = jnp.iinfo(dtype)
+        return info.max if minimum else info.min
+    bound = jnp.finfo(dtype)
+    infinite = math.inf if minimum else -math.inf
+    # Some 8-bit floats have no infinity; there the extreme finite number is the identity.
+    if np.isinf(np.asarray(infinite).astype(dtype)):
+        return infinite
+    return float(bound.max if minimum else bound.min)
+
+
+def _output_shape(stage: Stage, x: Array) -> tuple[int, ...]:
+    return (x.shape[0], *(w.out_size for w in stage), x.shape[-1])

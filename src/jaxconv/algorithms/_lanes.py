@@ -1,0 +1,203 @@
+"""Kernel gradients on lanes: fused sums of slices instead of products of matrices.
+
+x `[N, *S, *A]` and g `[N, *M, *B]` carry lanes in their trailing axes, which broadcast against each other.
+Everything is elementwise in them, so that the compiler's one vectorised loop runs along the last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import operator
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from .._patches import Tap, all_taps, pad_to_windows
+from .._window import Window
+
+# Taps of one axis that are written out in one sum; longer kernels loop over single taps.
+MAX_ROW_TAPS = 64
+# Output columns that one row of taps is summed over; longer rows are cut into blocks of at most so many.
+MAX_COLUMNS = 64
+# Terms of one fused sum over columns: more overflow the L1 cache, fewer leave more partial sums.
+MAX_TERMS = 28
+
+
+def add_up(terms: Iterable[Array]) -> Array:
+    return functools.reduce(operator.add, terms)
+
+
+def with_padding(x: Array, windows: Sequence[Window]) -> tuple[Array, tuple[Window, ...]]:
+    """x with its padding in memory, and the windows over it."""
+    x = lax.optimization_barrier(pad_to_windows(x, windows))
+    sizes = zip(windows, x.shape[1:], strict=False)
+    return x, tuple(dataclasses.replace(w, in_size=n, lo=0, hi=0) for w, n in sizes)
+
+
+def tap_rows(windows: Sequence[Window]) -> tuple[Array, tuple[Window, ...]]:
+    """Indices `[R, A]` of all taps on the first A axes, and the windows that are left to a row of taps.
+
+    A row runs along the last axis; where that is too long to be written out, a row is a single tap.
+    """
+    long = len(windows) == 1 or windows[-1].size > MAX_ROW_TAPS
+    axes = len(windows) - (not long)
+    indices = jnp.asarray(list(all_taps([w.size for w in windows[:axes]])), jnp.int32)
+    pointwise = tuple(Window(w.out_size, 1) for w in windows[:axes])
+    return indices, (*pointwise, *windows[axes:])
+
+
+def row_slice(windows: Sequence[Window], x: Array, index: Array) -> Array:
+    """What a row of taps reads from the padded input: axes that `index` covers are tap slices."""
+    starts, sizes, strides = [jnp.int32(0)] * x.ndim, list(x.shape), [1] * x.ndim
+    for axis, window in enumerate(windows[: index.shape[0]], start=1):
+        starts[axis] = index[axis - 1] * window.dilation
+        sizes[axis] = (window.out_size - 1) * window.stride + 1
+        strides[axis] = window.stride
+    block = lax.dynamic_slice(x, starts, sizes)
+    return materialise(lax.slice(block, [0] * x.ndim, block.shape, strides), len(windows))
+
+
+def materialise(x: Array, axis: int) -> Array:
+    """x in memory of its own, one sample longer on `axis`, which nothing reads.
+
+    XLA would else repeat a dynamic slice in every sum that reads it, and its index arithmetic keeps the CPU
+    backend from vectorising them. A result larger than its operand is not fused into several readers.
+    """
+    return lax.optimization_barrier(pad_axis(x, axis, 0, 1))
+
+
+def pad_axis(x: Array, axis: int, lo: int, hi: int) -> Array:
+    config = [(0, 0, 0)] * x.ndim
+    config[axis] = (lo, hi, 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), config)
+
+
+def row_gradients(windows: Sequence[Window], x: Array, g: Array, acc: jnp.dtype) -> Array:
+    """x times g summed over batch and space, for all taps of `windows`: `[rows, K, *L]`.
+
+    A row holds the K taps of the last axis. For one output column they are neighbours in x, so that a slice
+    of K columns of x times one column of g serves the whole row: [N, *R, K, *A] x [N, *R, 1, *B].
+    """
+    if windows[-1].out_size > MAX_COLUMNS:
+        return long_row_gradients(windows, x, g, acc)
+    return jnp.stack([sum_leading(parts, len(windows)) for parts in block_sums(windows, x, g, acc)])
+
+
+def block_sums(windows: Sequence[Window], x: Array, g: Array, acc: jnp.dtype) -> list[list[Array]]:
+    """For each row of taps some arrays `[N', *R, K, *L]` that add up to its gradient."""
+    columns = windows[-1].out_size
+    images = next(n for n in range(max(1, MAX_COLUMNS // columns), 0, -1) if x.shape[0] % n == 0)
+    spots = [(i, j) for i in range(images) for j in range(columns)]
+    length = -(-len(spots) // max(2, -(-len(spots) // MAX_TERMS)))
+    sources = column_sources(windows, x)
+
+    def row_sums(lead: Tap) -> list[Array]:
+        if not all(outputs_at(w, k) for k, w in zip(lead, windows, strict=False)):
+            lanes = jnp.broadcast_shapes(x.shape[len(windows) + 1 :], g.shape[len(windows) + 1 :])
+            return [jnp.zeros((*[0] * len(windows), windows[-1].size, *lanes), acc)]
+        pairs = [meeting_slices(windows, lead, sources[j], g, images, i, j) for i, j in spots]
+        products = [a.astype(acc) * b.astype(acc) for a, b in pairs]
+        return [add_up(products[start : start + length]) for start in range(0, len(spots), length)]
+
+    return [row_sums(lead) for lead in all_taps([w.size for w in windows[:-1]])]
+
+
+def column_sources(windows: Sequence[Window], x: Array) -> list[tuple[Array, int]]:
+    """For each output column an array and the position in it of the columns of x that the column's taps read.
+
+    Only taps beyond the border need padding: two narrow strips are padded, x itself is not copied.
+    """
+    axis, last = len(windows), windows[-1]
+    size, extent = last.in_size, last.extent
+    right = max(0, size - extent + 1)
+
+    def strip(start: int, stop: int, lo: int, hi: int) -> Array:
+        return lax.optimization_barrier(pad_axis(lax.slice_in_dim(x, start, stop, axis=axis), axis, lo, hi))
+
+    firsts = [j * last.stride - last.lo for j in range(last.out_size)]
+    below, above = max(0, -firsts[0]), max(0, firsts[-1] + extent - size)
+    left_strip = strip(0, min(size, extent), below, max(0, extent - size)) if below else x
+    right_strip = strip(right, size, 0, above) if above else x
+    return [
+        (left_strip, a + below) if a < 0 else (right_strip, a - right) if a + extent > size else (x, a)
+        for a in firsts
+    ]
+
+
+def outputs_at(window: Window, k: int) -> range:
+    """The outputs of a dense window whose tap k falls on the input, not on padding."""
+    first = k * window.dilation - window.lo
+    start = max(0, -(first // window.stride))
+    return range(start, max(start, min(window.out_size, -((first - window.in_size) // window.stride))))
+
+
+def meeting_slices(
+    windows: Sequence[Window], lead: Tap, source: tuple[Array, int], g: Array, images: int, i: int, j: int
+) -> tuple[Array, Array]:
+    """What a row of taps reads for output column j of the i-th block of images, and that column of g."""
+    *rows, last = windows
+    x, left = source
+    batch = x.shape[0] // images
+    outputs = [outputs_at(w, k) for k, w in zip(lead, rows, strict=True)]
+    firsts = [r.start * w.stride + k * w.dilation - w.lo for r, k, w in zip(outputs, lead, rows, strict=True)]
+    ends = [a + (len(r) - 1) * w.stride + 1 for a, r, w in zip(firsts, outputs, rows, strict=True)]
+    lanes = x.shape[len(windows) + 1 :]
+    x_part = lax.slice(
+        x,
+        (i * batch, *firsts, left, *[0] * len(lanes)),
+        ((i + 1) * batch, *ends, left + last.extent, *lanes),
+        (1, *(w.stride for w in rows), last.dilation, *[1] * len(lanes)),
+    )
+    lanes = g.shape[len(windows) + 1 :]
+    g_part = lax.slice(
+        g,
+        (i * batch, *(r.start for r in outputs), j, *[0] * len(lanes)),
+        ((i + 1) * batch, *(r.stop for r in outputs), j + 1, *lanes),
+    )
+    return x_part, g_part
+
+
+def long_row_gradients(windows: Sequence[Window], x: Array, g: Array, acc: jnp.dtype) -> Array:
+    """`row_gradients` of an output too wide to write out: a loop over blocks of columns, and the rest."""
+    x, (*rows, last) = with_padding(x, windows)
+    axis, outputs = len(windows), last.out_size
+    size = next((n for n in range(MAX_COLUMNS, MAX_COLUMNS // 2, -1) if outputs % n == 0), MAX_COLUMNS)
+
+    def cut(start: int | Array, count: int) -> tuple[tuple[Window, ...], Array, Array]:
+        window = dataclasses.replace(last, in_size=(count - 1) * last.stride + last.extent)
+        x_cut = lax.dynamic_slice_in_dim(x, start * last.stride, window.in_size, axis)
+        return (*rows, window), x_cut, lax.dynamic_slice_in_dim(g, start, count, axis)
+
+    def sums(i: int | Array) -> list[list[Array]]:
+        cut_windows, x_cut, g_cut = cut(i * size, size)
+        return block_sums(cut_windows, materialise(x_cut, axis), materialise(g_cut, axis), acc)
+
+    zeros = [[jnp.zeros(s.shape, s.dtype) for s in parts] for parts in jax.eval_shape(sums, 0)]
+    add = functools.partial(jax.tree.map, operator.add)
+    totals = lax.fori_loop(0, outputs // size, lambda i, totals: add(totals, sums(i)), zeros)
+    dw = jnp.stack([sum_leading(parts, axis) for parts in totals])
+    if outputs % size == 0:
+        return dw
+    return dw + row_gradients(*cut(outputs - outputs % size, outputs % size), acc)
+
+
+def sum_leading(parts: Sequence[Array], axes: int) -> Array:
+    """Sum of arrays, and over all their leading `axes`.
+
+    Joining them along the last axis keeps XLA from pulling their sums into what follows, and a product with
+    ones is vectorised where XLA's reductions on CPUs are scalar.
+    """
+    *shape, size = parts[0].shape
+    if 0 in shape:
+        return jnp.zeros((*shape[axes:], size), parts[0].dtype)
+    joined = lax.concatenate(parts, len(shape))
+    points = math.prod(shape[:axes])
+    ones = jnp.ones((1, points), joined.dtype)
+    matrix = joined.reshape(points, -1)
+    sums = lax.dot(ones, matrix, precision=lax.Precision.HIGHEST, preferred_element_type=joined.dtype)
+    sums = sums.reshape(*shape[axes:], len(parts), size)
+    return add_up(sums[..., i, :] for i in range(len(parts)))
