@@ -73,11 +73,9 @@ def test_axis_transforms_solve_the_window_equation(gaps: tuple[int, int, int]) -
 
 
 PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
-    "square": ((2, 8, 8, 3), (3, 3, 3, 4), {}),
     "odd_sizes": ((2, 9, 11, 3), (3, 3, 3, 4), {"padding": "VALID"}),
     "negative_pads": ((2, 9, 8, 3), (3, 3, 3, 4), {"padding": [(-1, 2), (0, -2)]}),
     "row_kernel": ((2, 7, 9, 3), (1, 3, 3, 4), {}),
-    "column_kernel": ((2, 7, 9, 3), (3, 1, 3, 4), {}),
     "five_taps": ((1, 9, 8, 3), (5, 4, 3, 4), {}),
     "dilated": ((2, 11, 9, 3), (3, 3, 3, 4), {"kernel_dilation": (2, 3)}),
     "strided": ((2, 9, 10, 3), (3, 5, 3, 4), {"strides": (2, 3)}),
@@ -131,13 +129,14 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Any:
     _winograd_plan.make_plan.cache_clear()
 
 
+# Blocks of images, of rows of tiles and of channels.
+GRIDS = {"dilated": (2, 2, 1), "rows_of_tiles": (2, 3, 1), "many_channels": (1, 1, 24)}
+
+
 @by_pass
-@pytest.mark.parametrize("name", ["dilated", "rows_of_tiles", "many_channels"])
+@pytest.mark.parametrize("name", GRIDS)
 def test_blocks_join_without_seams(name: str, which: Pass, small_blocks: None) -> None:
-    plan = _winograd_plan.make_plan(problem_and_data(name)[0], Pass.FORWARD)
-    assert plan.blocks > 1
-    assert (plan.grid[1] > 1) == (name == "rows_of_tiles")
-    assert (plan.grid[2] > 1) == (name == "many_channels")
+    assert _winograd_plan.make_plan(problem_and_data(name)[0], Pass.FORWARD).grid == GRIDS[name]
     got, expected = run_and_expect(name, which)
     np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())
 
@@ -155,24 +154,20 @@ def error(function: Callable[..., Any], arrays: list[Any], exact: np.ndarray) ->
     return float(np.sqrt(np.mean((np.asarray(jax.jit(function)(*arrays)) - exact) ** 2)))
 
 
-@pytest.mark.parametrize(("size", "growth"), [(2, 2.0), (8, 4.5)])
+@pytest.mark.parametrize(("size", "growth"), [(2, 1.7), (8, 3.5)])
 def test_error_over_that_of_a_plain_sum(size: int, growth: float) -> None:
     """F(2 x 2) on a 2 x 2 output, F(4 x 4) on 8 x 8; the points 0, +-1, +-2 would fail the second."""
     problem, _ = make_problem((4, size, size, 64), (3, 3, 64, 32), "float32", "float32")
-    plan = _winograd_plan.make_plan(problem, Pass.FORWARD)
-    assert {a.out_step for a in plan.axes} == {min(size, 4)}
+    assert {a.out_step for a in _winograd_plan.make_plan(problem, Pass.FORWARD).axes} == {min(size, 4)}
     rng = np.random.default_rng(3)
     x, w = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in (problem.input_shape, problem.kernel_shape))
-    padded = np.pad(np.asarray(x, np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
-
-    def plain(x: Any, w: Any) -> Any:
-        taps = [x[:, i : i + size, j : j + size] @ w[i, j] for i in range(3) for j in range(3)]
-        return sum(taps[1:], taps[0])
-
-    exact = plain(padded, np.asarray(w, np.float64))
-    direct = error(plain, [jnp.asarray(padded, jnp.float32), w], exact)
+    padded = np.pad(np.asarray(x), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    taps = [padded[:, i : i + size, j : j + size] for i in range(3) for j in range(3)]
+    patches, matrix = np.concatenate(taps, -1), np.asarray(w).reshape(-1, 32)
+    exact = patches.astype(np.float64) @ matrix.astype(np.float64)
+    plain = error(jnp.matmul, [jnp.asarray(patches), jnp.asarray(matrix)], exact)
     tiled = error(lambda x, w: ALGORITHM.run(problem, Pass.FORWARD, x, w), [x, w], exact)
-    assert tiled < growth * direct
+    assert tiled < growth * plain
 
 
 def dot_multiplies(jaxpr: Any) -> int:
@@ -216,7 +211,7 @@ def test_a_non_finite_value_reaches_its_tiles_and_no_others(value: float) -> Non
 
 
 def test_jax_differentiates_through_it() -> None:
-    problem, geometry, (x, w, g) = problem_and_data("square")
+    problem, geometry, (x, w, g) = problem_and_data("row_kernel")
 
     def loss(x: Any, w: Any) -> Any:
         return (ALGORITHM.run(problem, Pass.FORWARD, x, w) * g).sum()

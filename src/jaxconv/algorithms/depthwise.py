@@ -126,7 +126,7 @@ def segment_sum(problem: ConvProblem, segments: Sequence[Segment], x: Array, w: 
         starts = [s.start * v.stride + k * v.dilation - v.lo for s, v, k in axes]
         stops = [a + (n - 1) * v.stride + 1 for a, n, v in zip(starts, sizes, problem.windows, strict=True)]
         x_tap = lax.slice(x, [0, *starts, 0], [x.shape[0], *stops, x.shape[-1]], [1, *problem.strides, 1])
-        return x_tap.astype(w.dtype) * w[tap]
+        return scale(x_tap, w[tap])
 
     positions = all_taps([len(s.taps) for s in segments])
     taps = [tuple(s.taps[i] for s, i in zip(segments, index, strict=True)) for index in positions]
@@ -135,10 +135,15 @@ def segment_sum(problem: ConvProblem, segments: Sequence[Segment], x: Array, w: 
     return add_up(map(term, taps))
 
 
+def scale(x: Array, w: Array) -> Array:
+    """x `[N, *M, L]` times w `[L]`, in w's dtype."""
+    return x.astype(w.dtype) * jnp.broadcast_to(w, x.shape)
+
+
 def sum_taps(windows: Sequence[Window], x: Array, w: Array) -> Array:
     """y `[N, *M, L]` from the padded x as one fused sum."""
     taps = all_taps(w.shape[:-1])
-    return add_up(tap_slice(x, windows, t).astype(w.dtype) * w[t] for t in taps)
+    return add_up(scale(tap_slice(x, windows, t), w[t]) for t in taps)
 
 
 def sum_tap_rows(windows: Sequence[Window], x: Array, w: Array) -> Array:

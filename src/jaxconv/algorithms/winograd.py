@@ -17,47 +17,55 @@ A NaN or an infinity reaches every output of each tile that reads it.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from .._dtypes import is_highest
 from .._patches import contract, pad_or_crop
 from .._problem import ConvProblem, Pass, accumulator
 from ._record import Algorithm
-from ._winograd_axis import MAX_PRODUCTS, AxisTransform, Matrix, View, transposed
+from ._winograd_axis import MAX_PRODUCTS, View
 from ._winograd_plan import Plan, make_plan, phase_taps
-
-# The planes of all products: lists over parts of the last axis, of lists over the first axis, of arrays.
-Planes: TypeAlias = list[list[Array]]
-Stage: TypeAlias = Callable[..., Array]
-
-# XLA's CPU backend multiplies a batch of small matrices in one thread, but hands separate dots to several
-# threads where more than eight of them are ready (xla/backends/cpu/runtime/thunk_executor.cc).
-MIN_DOTS = 10
+from ._winograd_transforms import (
+    Planes,
+    planes_to_taps,
+    planes_to_tiles,
+    separately,
+    taps_to_planes,
+    tiles_to_planes,
+    zeros_like,
+)
 
 
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
+    return correlate(problem, x, w, adjoint=False)
+
+
+def input_grad(problem: ConvProblem, g: Array, w: Array) -> Array:
+    return correlate(problem.input_adjoint(), g, w, adjoint=True)
+
+
+def correlate(problem: ConvProblem, x: Array, w: Array, adjoint: bool) -> Array:
+    """The forward pass; with `adjoint`, w `[*K, O, C]` is flipped and read with its channels exchanged (T8)."""
     plan, dtype = make_plan(problem, Pass.FORWARD), accumulator(problem)
     read = block_reader(plan, plan.input_views, x, problem.in_channels, dtype)
 
     def read_kernel(i: Array) -> Array:
         first = i % plan.grid[2] * plan.channels
-        return lax.dynamic_slice_in_dim(w, first, plan.channels, w.ndim - 1).astype(dtype)
+        block = lax.dynamic_slice_in_dim(w, first, plan.channels, w.ndim - (2 if adjoint else 1))
+        return (lax.rev(block, range(problem.rank)) if adjoint else block).astype(dtype)
 
     v = once(lambda i: tiles_to_planes(plan.input_views, read(i)), plan.grid[2] > 1)
     u = once(lambda i: taps_to_planes(plan.axes, read_kernel(i)), plan.grid[2] == 1)
     row = plan.axes[0].out_step * plan.axes[0].dilation
 
     def put_block(i: Array, y: Array) -> Array:
-        tiles = planes_to_tiles(plan.axes, multiply_planes(problem, v(i), u(i)))
+        tiles = planes_to_tiles(plan.axes, multiply_planes(problem, v(i), u(i), adjoint))
         block = join_tiles([a.dilation for a in plan.axes], tiles).astype(y.dtype)
         block = lax.slice(block, [0] * y.ndim, list(map(min, block.shape, y.shape)))
         return lax.dynamic_update_slice(y, block, plan.place(i, row, problem.rank))
@@ -92,10 +100,8 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
 
 def once(function: Callable[[Array], Planes], invariant: bool) -> Callable[[Array], Planes]:
     """`function` of a block's index, evaluated before the loop if it gives the same for every block."""
-    if not invariant:
-        return function
-    value = function(jnp.int32(0))
-    return lambda i: value
+    planes = function(jnp.int32(0)) if invariant else []
+    return (lambda i: planes) if invariant else function
 
 
 def block_reader(
@@ -143,124 +149,15 @@ def join_tiles(dilations: Sequence[int], y: Array) -> Array:
     return y.reshape(y.shape[0], *sizes, y.shape[-1])
 
 
-def combine(matrix: Matrix, pieces: Sequence[Array], axis: int) -> Array:
-    """sum_k matrix[:, k] pieces[k], the rows of the matrix along a new axis.
-
-    One fusion computes all rows, reading coefficients from a table: no row is copied into place.
-    """
-    shape = [1] * (pieces[0].ndim + 1)
-    shape[axis] = len(matrix)
-    columns = [
-        jnp.asarray(np.reshape(column, shape), pieces[0].dtype) for column in np.array(matrix, float).T
-    ]
-    terms = [c * jnp.expand_dims(piece, axis) for c, piece in zip(columns, pieces, strict=True)]
-    return functools.reduce(lax.add, terms)
-
-
-def separately(stage: Callable[[Any], Any], x: Any) -> Any:
-    """`stage(x)`, written to memory before anything reads it, its operands kept until it ends.
-
-    XLA's CPU backend would fuse two stages and compute the first anew for every element of the second. It
-    drops optimization barriers before it fuses, but no fusion leaves the branch of a conditional. Dots in a
-    branch run side by side: none waits for the memory of another one's operand.
-    """
-    if jax.default_backend() != "cpu":
-        return stage(x)
-    out = jax.eval_shape(stage, x)
-    true = lax.optimization_barrier(jnp.bool_(True))
-    return lax.cond(true, stage, lambda _: zeros_like(out), x)
-
-
-def zeros_like(shapes: Any) -> Any:
-    return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-
-
-def to_planes(stage: Stage, matrices: Sequence[Matrix], x: Array) -> Planes:
-    """Transform one axis after another by `stage(axis, matrix, x, offset)`, the last one in parts."""
-    last = len(matrices) - 1
-    for axis in range(last):
-        x = separately(functools.partial(stage, axis, matrices[axis], offset=0), x)
-    rows = pieces_along(x, 0) if last else [x]
-    offset = min(last, 1)
-    return [[stage(last, part, row, offset) for row in rows] for part in parts(matrices[last], len(rows))]
-
-
-def parts(matrix: Matrix, rows: int) -> list[Matrix]:
-    """The rows of the matrix in as many parts as make enough dots with `rows` dots each."""
-    count = min(len(matrix), -(-MIN_DOTS // rows))
-    bounds = [len(matrix) * k // count for k in range(count + 1)]
-    return [matrix[lo:hi] for lo, hi in itertools.pairwise(bounds)]
-
-
-def pieces_along(x: Array, axis: int) -> list[Array]:
-    return [lax.index_in_dim(x, k, axis, keepdims=False) for k in range(x.shape[axis])]
-
-
-def tiles_to_planes(views: Sequence[View], x: Array) -> Planes:
-    """V or H: `[n, (T', step)..., C]` to planes `[P..., n, T..., C]`."""
-
-    def stage(axis: int, matrix: Matrix, x: Array, offset: int) -> Array:
-        at, step = 1 + 2 * axis - offset, views[axis].step
-        tiles = x.shape[at] - views[axis].overhang
-        pieces = []
-        for k in range(len(matrix[0])):
-            piece = lax.slice_in_dim(x, k // step, k // step + tiles, axis=at)
-            pieces.append(lax.index_in_dim(piece, k % step, at + 1, keepdims=False))
-        return combine(matrix, pieces, axis - offset)
-
-    return to_planes(stage, [view.matrix for view in views], x)
-
-
-def taps_to_planes(axes: Sequence[AxisTransform], w: Array) -> Planes:
-    """U: `[*K, C, O]` to planes `[P..., C, O]`."""
-
-    def stage(axis: int, matrix: Matrix, w: Array, offset: int) -> Array:
-        return combine(matrix, pieces_along(w, axis - offset), axis - offset)
-
-    return to_planes(stage, [a.g for a in axes], w)
-
-
-def from_planes(
-    stage: Callable[[int, list[Array]], Array], rank: int, places: Sequence[int], planes: Planes
-) -> Array:
-    """Sum up the products of one axis after another by `stage(axis, pieces)`.
-
-    `places[axis]` is the position of the next axis' products once those of `axis` are summed up.
-    """
-    pieces = []
-    for rows in planes:
-        for axis in range(rank - 1):
-            rows = pieces_along(separately(functools.partial(stage, axis), rows), places[axis])
-        pieces += rows if rank > 1 else pieces_along(rows[0], 0)
-    return stage(rank - 1, pieces)
-
-
-def planes_to_tiles(axes: Sequence[AxisTransform], planes: Planes) -> Array:
-    """Y: planes `[P..., n, T..., O]` to `[n, (T, step)..., O]`."""
-
-    def stage(axis: int, pieces: list[Array]) -> Array:
-        return combine(axes[axis].a, pieces, len(axes) + axis + 1)
-
-    return from_planes(stage, len(axes), [0] * len(axes), planes)
-
-
-def planes_to_taps(axes: Sequence[AxisTransform], planes: Planes) -> Array:
-    """dw: planes `[P..., C, O]` to `[*K, C, O]`."""
-
-    def stage(axis: int, pieces: list[Array]) -> Array:
-        return combine(transposed(axes[axis].g), pieces, axis)
-
-    return from_planes(stage, len(axes), range(1, len(axes) + 1), planes)
-
-
-def multiply_planes(problem: ConvProblem, v: Planes, u: Planes) -> Planes:
-    """V . U summed over C: `[P..., n, T..., C] [P..., C, O] -> [P..., n, T..., O]`."""
+def multiply_planes(problem: ConvProblem, v: Planes, u: Planes, adjoint: bool) -> Planes:
+    """V . U summed over C: `[P..., n, T..., C] [P..., C, O] -> [P..., n, T..., O]`; adjoint, `[P..., O, C]`."""
+    summed = 2 if adjoint else 1
 
     def multiply(v: Array, u: Array) -> Array:
         flat_u = u.reshape(-1, *u.shape[-2:])
         flat_v = v.reshape(flat_u.shape[0], -1, v.shape[-1])
-        y = contract(problem, flat_v, flat_u, (((2,), (1,)), ((0,), (0,))))
-        return y.reshape(*v.shape[:-1], u.shape[-1])
+        y = contract(problem, flat_v, flat_u, (((2,), (summed,)), ((0,), (0,))))
+        return y.reshape(*v.shape[:-1], y.shape[-1])
 
     return separately(lambda operands: jax.tree.map(multiply, *operands), (v, u))
 
@@ -299,4 +196,4 @@ def supports(problem: ConvProblem, pass_: Pass) -> str | None:
     return None
 
 
-ALGORITHM = Algorithm("winograd", supports, forward, kernel_grad, takes_dilated_input=True)
+ALGORITHM = Algorithm("winograd", supports, forward, kernel_grad, input_grad, takes_dilated_input=True)
