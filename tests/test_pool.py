@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-import oracle_pool
 import pytest
 from hypothesis import given, settings
 from jax import lax
-from pool_cases import CASES, PoolCase, random_cases
 
+import oracle_pool
 from jaxconv._pool import avg_pool, max_pool, min_pool, sum_pool
+from pool_cases import CASES, PoolCase, random_cases
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -67,9 +67,7 @@ def lax_pool(x: Any, init: Any, reducer: Any, case: PoolCase) -> jax.Array:
 @pytest.mark.parametrize("case", [c for c in CASES if not c.axes[0].ceil], ids=str)
 def test_lax_agrees(case: PoolCase) -> None:
     x = jnp.asarray(case.normal())
-    np.testing.assert_array_equal(
-        max_pool(x, **case.options), lax_pool(x, -jnp.inf, lax.max, case)
-    )
+    np.testing.assert_array_equal(max_pool(x, **case.options), lax_pool(x, -jnp.inf, lax.max, case))
     np.testing.assert_allclose(
         sum_pool(x, **case.options), lax_pool(x, 0.0, lax.add, case), rtol=1e-12, atol=1e-12
     )

@@ -1,13 +1,13 @@
-"""Pooling geometry on integers against brute force: taps, diagonals, ceil_mode, counts, long windows in steps."""
+"""Pooling geometry on integers against brute force: taps, diagonals, ceil_mode, counts, long windows."""
 
 import itertools
 import math
 from collections import Counter
 
 import numpy as np
-import oracle_pool
 import pytest
 
+import oracle_pool
 from jaxconv._pool_geometry import (
     MOST_TAPS,
     Stage,
@@ -127,7 +127,13 @@ def read_by(chain: list[Window]) -> list[Counter[int]]:
         if not table:
             table = rows
             continue
-        table = [sum((Counter({i: c * n for i, c in rows[p].items()}) for p, n in row.items()), Counter()) for row in table]  # fmt: skip
+        later, table = table, []
+        for row in later:
+            read: Counter[int] = Counter()
+            for output, times in row.items():
+                for sample, count in rows[output].items():
+                    read[sample] += times * count
+            table.append(read)
     return table
 
 

@@ -5,18 +5,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle_pool
 import pytest
 from hypothesis import given, settings
 from jax import lax
 from jax.test_util import check_grads
-from pool_cases import CASES, PoolCase, random_cases
 
+import oracle_pool
 from jaxconv._pool import avg_pool, max_pool, min_pool, sum_pool
+from pool_cases import CASES, PoolCase, random_cases
 
 BOTH_WAYS = pytest.mark.parametrize("autodiff", ["custom", "jax"])
 # JAX's own derivatives run the same forward passes, so that a few geometries tell enough.
-FOR_JAX = ("overlapping", "dilated_strided", "cropping", "wide_padding", "ceil", "volume", "long", "empty_axis")
+FOR_JAX = ("overlapping", "dilated_strided", "cropping", "wide_padding", "volume", "long", "empty_axis")
 CASES_BOTH_WAYS = pytest.mark.parametrize(
     ("case", "autodiff"),
     [
@@ -114,7 +114,7 @@ def test_jax_differentiates_in_either_mode(pool: Any) -> None:
 
 
 def test_third_order() -> None:
-    """With fixed winners a pool is linear, so sum(pool(x)^4) has third derivative 24 sum(pool(x) pool(a)^3)."""
+    """With fixed winners a pool is linear: sum(pool(x)^4) has third derivative 24 sum(pool(x) pool(a)^3)."""
     case = CASES[3]
     x, a = case.ties() + 1, case.normal(3)
 
@@ -157,10 +157,13 @@ def test_the_first_nan_takes_the_gradient(autodiff: str) -> None:
     rng = np.random.default_rng(8)
     x = case.normal()
     x[rng.random(case.shape) < 0.3] = np.nan
+    x[rng.random(case.shape) < 0.2] = np.inf
     x[rng.random(case.shape) < 0.2] = -np.inf
     dy = cotangent(case)
-    dx = pull_back(max_pool, x, dy, autodiff=autodiff, **case.options)
-    np.testing.assert_allclose(dx, oracle_pool.routed(x, dy, case.axes), rtol=1e-12, atol=1e-12)
+    for pool in (max_pool, min_pool):
+        dx = pull_back(pool, x, dy, autodiff=autodiff, **case.options)
+        expected = oracle_pool.routed(x, dy, case.axes, pool is min_pool)
+        np.testing.assert_allclose(dx, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("pool", [max_pool, min_pool, avg_pool, sum_pool], ids=lambda p: p.__name__)

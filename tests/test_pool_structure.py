@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.extend import core
+
+from jaxconv._pool import avg_pool, max_pool, min_pool, sum_pool
 from oracle_pool import Axis
 from pool_cases import CASES, PoolCase
 
-from jaxconv._pool import avg_pool, max_pool, min_pool, sum_pool
-
 POOLS = pytest.mark.parametrize("pool", [max_pool, min_pool, avg_pool, sum_pool], ids=lambda p: p.__name__)
-WINDOWED = ("reduce_window", "select_and", "conv_general", "scatter", "gather", "sort", "reduce_", "arg", "cum", "while", "scan")  # fmt: skip
+WINDOWED = (
+    "reduce_window", "select_and", "conv_general", "scatter", "gather", "sort", "reduce_", "arg",
+    "cum", "while", "scan",
+)  # fmt: skip
 
 
 def equations(jaxpr: core.Jaxpr) -> Iterator[Any]:

@@ -54,9 +54,7 @@ def test_max_pool(geometry: tuple[int, ...], ceil: bool) -> None:
     for rank, theirs in ((1, F.max_pool1d), (2, F.max_pool2d), (3, F.max_pool3d)):
         check(
             data(rank, size),
-            lambda x, r=rank: max_pool(
-                x, (k,) * r, s, [(p, p)] * r, window_dilation=d, ceil_mode=ceil
-            ),
+            lambda x, r=rank: max_pool(x, (k,) * r, s, [(p, p)] * r, window_dilation=d, ceil_mode=ceil),
             lambda x, f=theirs: f(x, k, s, p, d, ceil),
         )
 

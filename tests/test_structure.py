@@ -166,7 +166,8 @@ def test_border_padding_stays_clean_too(padding: str) -> None:
     import jaxconv
 
     x, w = np.ones((1, 6, 5, 2), "f4"), np.ones((3, 4, 2, 3), "f4")
-    step = jax.grad(lambda x, w: (jaxconv.conv(x, w, padding=padding, strides=2, algorithm="direct") ** 2).sum(), (0, 1))
+    options = {"padding": padding, "strides": 2, "algorithm": "direct"}
+    step = jax.grad(lambda x, w: (jaxconv.conv(x, w, **options) ** 2).sum(), (0, 1))
     closed = jax.make_jaxpr(step)(x, w)
     assert not negative_pads(closed.jaxpr)
     names = {str(equation.primitive) for equation in equations(closed.jaxpr)}

@@ -41,7 +41,7 @@ def max_pool(
         y[*b, m, c] = max_k inputs[*b, m s + k d - lo, c]                                     (T11, T2)
 
     The gradient goes to the winner alone, the first in row-major order among equals. A NaN under the window
-    wins; the gradient then goes to the first NaN or +inf. Padding never wins over a sample, be it -inf. See
+    wins, and the first of them takes the gradient. Padding never wins over a sample, be it -inf. See
     Ranzato et al., CVPR 2007, for max pooling in learned features.
 
     Args:
@@ -88,8 +88,7 @@ def min_pool(
 
         y[*b, m, c] = min_k inputs[*b, m s + k d - lo, c]                                     (T11, T2)
 
-    All is as in `max_pool` with the order reversed: padding holds the dtype's highest value, and where a NaN
-    wins the gradient goes to the first NaN or -inf.
+    All is as in `max_pool` with the order reversed; padding holds the dtype's highest value.
 
     Args:
       inputs, window_shape, strides, padding, window_dilation, ceil_mode, autodiff: as in `max_pool`.
@@ -126,9 +125,9 @@ def avg_pool(
 
         y[*b, m, c] = sum_k inputs[*b, m s + k d - lo, c] / count[m]                          (T11, T2)
 
-    The gradient spreads evenly: each sample under a window gets 1 / count of the window's gradient. Counts are
-    exact integers; bfloat16 and float16 are summed in float32 and rounded once. See LeCun et al., Proc. IEEE
-    86(11), 1998, for averages as the sub-sampling of a convolutional network.
+    The gradient spreads evenly: each sample under a window gets 1 / count of the window's gradient. Counts
+    are exact integers; bfloat16 and float16 are summed in float32 and rounded once. See LeCun et al., Proc.
+    IEEE 86(11), 1998, for averages as the sub-sampling of a convolutional network.
 
     Args:
       inputs: `[*batch, *S, C]`, integers, floats or complex numbers.

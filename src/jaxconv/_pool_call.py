@@ -1,4 +1,4 @@
-"""From a pooling call to arrays: its options checked and resolved into windows, then one compiled function."""
+"""From a pooling call to arrays: options checked and resolved into windows, then one compiled function."""
 
 from __future__ import annotations
 

@@ -111,8 +111,7 @@ def values(stage: Stage, minimum: bool, x: Array) -> Array:
 def winners_of(stage: Stage, minimum: bool, x: Array, y: Array) -> Array:
     """The number of the tap that attains y, the extreme of x: uint8 `[N, *M, C]`.
 
-    Of equal taps the first wins. Where a NaN wins, its number is that of the first tap that is NaN or the
-    best infinity.
+    Of equal taps the first wins, of NaNs too.
     """
     # Without the barrier this loop over the taps would share them with the one that made y, and XLA would
     # store each with its padding.
@@ -126,14 +125,19 @@ def winners_of(stage: Stage, minimum: bool, x: Array, y: Array) -> Array:
 
 
 def _comparison(y: Array, minimum: bool) -> Callable[[Array], Array]:
-    """Whether a tap is not the extreme `y`; each tap enters one comparison (see `_pool_taps`)."""
+    """Whether a tap is not the extreme `y`; a NaN extreme is attained by NaN alone."""
     if not jnp.issubdtype(y.dtype, jnp.floating):
         return lambda candidate: candidate != y
-    best = worst(y.dtype, not minimum)
-    bound = jnp.where(jnp.isnan(y), jnp.asarray(best, y.dtype), y)
-    if minimum:
-        return lambda candidate: candidate > bound
-    return lambda candidate: candidate < bound
+    missing = jnp.isnan(y)
+    bound = lax.neg(jnp.where(missing, jnp.asarray(worst(y.dtype, not minimum), y.dtype), y))
+
+    def lost(candidate: Array) -> Array:
+        # The negative is used twice so that the candidate, a pad, is used once (see `_pool_taps`).
+        negative = lax.neg(candidate)
+        beaten = negative < bound if minimum else negative > bound
+        return beaten | (missing & (negative == negative))
+
+    return lost
 
 
 def _on_samples(stage: Stage, winners: Array) -> Array:

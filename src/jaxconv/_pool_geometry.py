@@ -86,7 +86,10 @@ def ceil_hi(window: Window) -> int:
 
 
 def counts(window: Window, hi: int, include_pad: bool) -> Shape:
-    """For each output how many of its taps an average counts; `hi` is the padding without ceil_mode's overflow."""
+    """For each output how many of its taps an average counts.
+
+    `hi` is the padding after the input without what ceil_mode adds to it, which never counts.
+    """
     begin, end = (-window.lo, window.in_size + hi) if include_pad else (0, window.in_size)
     begin, end = max(begin, -window.lo), min(end, window.in_size + hi)
     positions = (
@@ -102,10 +105,10 @@ def identity_window(size: int) -> Window:
 
 
 def stages(windows: Sequence[Window], overlapping: bool) -> tuple[tuple[tuple[Stage, ...], ...], ...]:
-    """Pooling over `windows` as steps: the results of a step's chains are combined, a chain is stages in order.
+    """Pooling over `windows` as steps: a chain is stages in order, the results of a step's chains are combined.
 
-    The last axis comes first, so that of equal winners the first in row-major order wins. `overlapping` says
-    that the reduction may meet a sample twice, as a maximum may and a sum may not.
+    The last axis comes first, so that of equal winners the first in row-major order wins. `overlapping`
+    says that the reduction may meet a sample twice, as a maximum may and a sum may not.
     """
     taps = math.prod(w.size for w in windows)
     if taps <= min(MOST_TAPS, separate_taps(windows)) or any(w.out_size == 0 for w in windows):
@@ -139,7 +142,7 @@ def separate_taps(windows: Sequence[Window]) -> int:
 
 
 def axis_chains(window: Window, overlapping: bool) -> list[list[Window]]:
-    """One axis as chains of windows of at most MOST_TAPS taps; more than one chain only where none may overlap."""
+    """One axis as chains of windows of at most MOST_TAPS taps; several chains only where none may overlap."""
     if window.size <= MOST_TAPS:
         return [[window]]
     blocks, length, distance, left = split(window.size, overlapping)
@@ -167,7 +170,7 @@ def split(size: int, overlapping: bool) -> tuple[int, int, int, int]:
 
 
 def nested(window: Window, blocks: int, length: int, distance: int) -> tuple[Window, Window]:
-    """The window over a block, and the window over the blocks: pooling by one, then the other, is `window`."""
+    """The window over a block and the window over the blocks: pooling by one, then the other, is `window`."""
     gap = distance * window.dilation
     stride = gap if window.out_size == 1 else window.stride
     step = math.gcd(stride, gap)

@@ -1,6 +1,7 @@
 """Sum and average pooling: a linear map and its adjoint, each the derivative of the other (T11).
 
-    y[n, m, c] = sum_k x[n, m s + k d - lo, c] / count[m]        dx[n, i, c] = sum_{m, k: m s + k d - lo = i} dy[n, m, c] / count[m]
+    y[n, m, c] = sum_k x[n, m s + k d - lo, c] / count[m]
+    dx[n, i, c] = sum of dy[n, m, c] / count[m] over (m, k) with m s + k d - lo = i
 
 The counts are integers known before any array is seen.
 """
@@ -23,7 +24,7 @@ from ._window import Window
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LinearPool:
-    """Sum over `windows`, divided by `divisor`: one integer, or integers per axis whose outer product divides."""
+    """Sum over `windows` divided by `divisor`: an integer, or the outer product of integers per axis."""
 
     windows: tuple[Window, ...]
     divisor: int | tuple[Shape, ...] = 1

@@ -52,11 +52,11 @@ def tap(x: Array, stage: Stage, index: Shape, fill: Any) -> Array:
 def spread(stage: Stage, arrays: Sequence[Array], term: Callable[..., Array]) -> Array:
     """The adjoint of reading taps: the sum of what reaches each sample, `[N, *S, C]`.
 
-    Block each axis by its stride s. Sample q s + r is then entry [q, r], and it meets outputs q - j for few j,
-    the same for every q: the sum over taps is a sum of shifted copies, with no scatter and no inserted zero.
-    `term(taps, *views)` makes one copy, of the last array's dtype: `views` are the `[N, *M, C]` arrays shifted, `[N, Q1, 1, Q2, 1, .., C]`,
-    and `taps` the flat index of the tap through which each residue sees them, -1 for none,
-    `[1, 1, s1, 1, s2, .., 1]`.
+    Block each axis by its stride s. Sample q s + r is then entry [q, r], and it meets outputs q - j for few
+    j, the same for every q: the sum over taps is a sum of shifted copies, with no scatter and no inserted
+    zero. `term(taps, *views)` makes one copy, of the last array's dtype: `views` are the `[N, *M, C]` arrays
+    shifted, `[N, Q1, 1, Q2, 1, .., C]`, and `taps` the flat index of the tap through which each residue sees
+    them, -1 for none, `[1, 1, s1, 1, s2, .., 1]`.
     """
     blocks = [-(-w.in_size // w.stride) for w in stage]
     terms = []

@@ -1,4 +1,17 @@
-"""Choosing an algorithm for each pass of a problem, and explaining the choice."""
+"""Choosing an algorithm for each pass of a problem, and explaining the choice.
+
+On a CPU "auto" takes the first that suits and supports the problem, never XLA's convolution:
+
+    depthwise   one channel on a side of each group: nothing to contract, a sum of taps
+    grouped     any other groups
+    winograd    stride 1, dense, 3 to 5 taps on each axis longer than 1, 16 channels on both sides
+    banded      fewer than 12 channels on a side, windows that overlap along the last axis
+    gemm        everything else
+
+On an accelerator it takes XLA's. Correctness comes before speed: each `supports` turns down the precision
+and the dtypes that its algorithm would harm. Constants are from `python experiments/speed/run.py` on 2 cores of
+an AMD EPYC (Zen 5, AVX-512), jaxlib 0.10.2, 2026-11-22; the runs stand in `experiments/speed/results`.
+"""
 
 from __future__ import annotations
 
@@ -101,6 +114,11 @@ def suits_depthwise(problem: ConvProblem) -> bool:
     return problem.groups > 1 or problem.in_channels == problem.out_channels == 1
 
 
+def suits_grouped(problem: ConvProblem) -> bool:
+    """Whether there are groups to hold apart."""
+    return problem.groups > 1
+
+
 def suits_banded(problem: ConvProblem) -> bool:
     """Whether patches are thin and overlap along the last axis."""
     overlap = problem.rank > 0 and problem.windows[-1].size > problem.windows[-1].stride
@@ -109,6 +127,7 @@ def suits_banded(problem: ConvProblem) -> bool:
 
 CPU_LADDER = (
     ("depthwise", suits_depthwise, "one channel a group leaves an elementwise sum of taps"),
+    ("grouped", suits_grouped, "groups of a few channels go side by side, or in one batched product"),
     ("winograd", suits_winograd, "fewer multiplications for a small, dense kernel over many channels"),
     ("banded", suits_banded, "few channels make thin patches, which neighbouring outputs share"),
 )

@@ -1,6 +1,6 @@
 """Every algorithm, one file each, in the order in which they are listed and tested."""
 
-from . import banded, depthwise, direct, gemm, winograd, xla
+from . import banded, depthwise, direct, gemm, grouped, winograd, xla
 from ._record import Algorithm
 
 ALGORITHMS: tuple[Algorithm, ...] = (
@@ -9,6 +9,7 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     banded.ALGORITHM,
     winograd.ALGORITHM,
     depthwise.ALGORITHM,
+    grouped.ALGORITHM,
     xla.ALGORITHM,
 )
 

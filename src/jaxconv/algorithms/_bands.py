@@ -3,12 +3,12 @@
 On the last spatial axis, t neighbouring outputs read one segment of e = (t - 1) s + Ke samples. As one row of
 the patch matrix X they share what they read, and the kernel becomes a banded (Toeplitz) matrix B:
 
-    X[(m, q), (k, p, c)]    = x[m s + k d, q t s + p, c]                 p in [0, e)
-    B[(k, p, c), (j, o)]    = w[k, l, c, o]   where  p = j s + l d       j in [0, t)
-    y[m, q t + j, o]        = (X B)[(m, q), (j, o)]
+    X[(m, q), (k, p, c)]   = x[m s + k d, q t s + p, c]                 p in [0, e)
+    B[(k, p, c), (j, o)]   = w[k, l, c, o]   where  p = j s + l d       j in [0, t)
+    y[m, q t + j, o]       = (X B)[(m, q), (j, o)]
 
-k runs over the taps of all other axes. t = 1 is the patch matrix of im2col. A larger t copies fewer samples in
-longer runs and gives the product more columns, for multiplications by the zeros outside the band: e / Ke
+k runs over the taps of all other axes. t = 1 is the patch matrix of im2col. A larger t copies fewer samples
+in longer runs and gives the product more columns, for multiplications by the zeros outside the band: e / Ke
 times the work per output. That pays where C and O are small. A kernel dilated on the last axis, or in groups,
 takes t = 1, and p then runs over its taps alone.
 """

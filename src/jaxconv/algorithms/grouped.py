@@ -65,23 +65,24 @@ def from_planes(a: Array) -> Array:
 
 def forward_on_planes(problem: ConvProblem, x: Array, w: Array) -> Array:
     acc = accumulator(problem)
-    x, windows = with_padding(to_planes(problem, x), problem.windows)
-    w = materialise(to_planes(problem, w.astype(acc)), 0)
+    cin, cout = problem.channels_per_group
+    x, windows = with_padding(x, problem.windows)
+    x = x.reshape(*x.shape[:-1], problem.groups, cin)
+    w = materialise(w.astype(acc).reshape(*problem.kernel_size, cin, problem.groups, cout), 0)
 
     def term(tap: tuple[int, ...], channel: int) -> Array:
-        plane = lax.slice_in_dim(tap_slice(x, windows, tap), channel, channel + 1, axis=x.ndim - 2)
-        return plane.astype(acc) * w[(*tap, channel)]
+        x_tap = tap_slice(x, windows, tap)[..., channel : channel + 1]
+        return x_tap.astype(acc) * w[(*tap, channel)]
 
-    cin, _ = problem.channels_per_group
     y = add_up(term(tap, channel) for tap in all_taps(problem.kernel_size) for channel in range(cin))
-    return from_planes(lax.optimization_barrier(y))
+    return y.reshape(*y.shape[:-2], -1)
 
 
 def kernel_grad_on_planes(problem: ConvProblem, x: Array, g: Array) -> Array:
-    x, g = lax.optimization_barrier((to_planes(problem, x), to_planes(problem, g)))
-    x, g = jnp.expand_dims(x, -2), jnp.expand_dims(g, -3)
+    x = x.reshape(*x.shape[:-1], problem.groups, -1, 1)
+    g = g.reshape(*g.shape[:-1], problem.groups, 1, problem.channels_per_group[1])
     dw = row_gradients(problem.windows, x, g, accumulator(problem))
-    return from_planes(dw).reshape(problem.kernel_shape)
+    return jnp.moveaxis(dw, -3, -2).reshape(problem.kernel_shape)
 
 
 def split_groups(problem: ConvProblem, a: Array) -> Array:

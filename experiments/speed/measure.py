@@ -1,0 +1,85 @@
+"""The clock: several functions timed in turns, so that a slow minute of the machine hits them all.
+
+PyTorch's threads go on spinning after a call. Each round therefore runs PyTorch first, then sleeps,
+and every JAX function is called once off the clock right before it is timed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median, quantiles
+from typing import Any
+
+LEAST_REPEATS = 3
+SAMPLE_S = 2e-3
+MOST_CALLS = 50
+SETTLE_S = 5e-3
+SLOW_CALL_S = 0.3
+
+
+@dataclass
+class Task:
+    """One function under the clock: `run()` starts it, `wait(result)` returns when it is done."""
+
+    name: str
+    run: Callable[[], Any]
+    wait: Callable[[Any], Any]
+    call_s: float = 0.0
+    calls: int = 1
+    rounds: int = 0
+    samples_ms: list[float] = field(default_factory=list)
+
+    def once(self) -> tuple[Any, float]:
+        """The result of one call and its seconds."""
+        start = time.perf_counter()
+        result = self.run()
+        self.wait(result)
+        self.call_s = time.perf_counter() - start
+        return result, self.call_s
+
+    def calibrate(self, repeats: int, budget_s: float) -> None:
+        """Choose calls per sample (many if fast) and rounds (few if slow) from a call's time."""
+        if self.call_s < SLOW_CALL_S:
+            self.call_s = min(self.once()[1], self.once()[1])
+        seconds = self.call_s
+        self.calls = min(MOST_CALLS, max(1, math.ceil(SAMPLE_S / seconds)))
+        affordable = int(budget_s / (seconds * (self.calls + 1)))
+        self.rounds = max(LEAST_REPEATS, min(repeats, affordable))
+
+    def sample(self) -> None:
+        """One warm call off the clock (none where the call is slow anyway), then the timed ones."""
+        if self.call_s < SLOW_CALL_S:
+            self.wait(self.run())
+        start = time.perf_counter()
+        for _ in range(self.calls):
+            self.wait(self.run())
+        self.samples_ms.append((time.perf_counter() - start) * 1e3 / self.calls)
+
+    @property
+    def time_ms(self) -> float:
+        """Median of the samples."""
+        return median(self.samples_ms)
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range over the median."""
+        low, _, high = quantiles(self.samples_ms, n=4, method="inclusive")
+        return (high - low) / self.time_ms
+
+
+def interleave(first: Task | None, tasks: Sequence[Task], repeats: int, budget_s: float) -> None:
+    """Fill every task's samples: each round `first` (PyTorch), a pause, `tasks` in rotation."""
+    everyone = [*([first] if first else []), *tasks]
+    for task in everyone:
+        task.calibrate(repeats, budget_s)
+    for turn in range(max((task.rounds for task in everyone), default=0)):
+        if first and turn < first.rounds:
+            first.sample()
+            time.sleep(SETTLE_S)
+        shift = turn % max(1, len(tasks))
+        for task in (*tasks[shift:], *tasks[:shift]):
+            if turn < task.rounds:
+                task.sample()

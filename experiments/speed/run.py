@@ -1,0 +1,115 @@
+"""Time jaxconv beside lax and PyTorch: `python experiments/speed/run.py --help`."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxconv._workloads import Workload, select
+from machine import cores, describe, roofline
+from records import Record, Settings, has_torch, measure, to_records
+from report import full_report
+
+try:
+    from tqdm import tqdm
+except ImportError:  # the bar comes with the `bench` extra; the figures do not need it
+    tqdm = None
+
+
+SETS = ("full", "quick", "unseen", "reports", "all")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", default="", metavar="REGEX", help="names of cases to run")
+    parser.add_argument("--set", default="full", choices=SETS, help="which list of cases")
+    parser.add_argument("--passes", default="", metavar="REGEX", help="forward, input_grad, ...")
+    parser.add_argument("--dtypes", default="", metavar="REGEX", help="float32, bfloat16, float64")
+    parser.add_argument("--peers", default="lax,torch", help="lax, torch or both, with a comma")
+    parser.add_argument("--algorithms", default="auto", help="auto, all, or names with commas")
+    parser.add_argument("--repeats", type=int, default=7, help="samples of each median")
+    parser.add_argument("--budget", type=float, default=5.0, help="seconds for one function")
+    parser.add_argument("--json", type=Path, help="write the records here")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the ratios into this folder")
+    return parser.parse_args(arguments)
+
+
+def algorithm_names(option: str) -> tuple[str, ...]:
+    if option != "all":
+        return tuple(option.split(","))
+    from jaxconv.algorithms import ALGORITHMS
+
+    return ("auto", *(algorithm.name for algorithm in ALGORITHMS))
+
+
+def peer_names(option: str) -> tuple[str, ...]:
+    peers = tuple(name for name in option.split(",") if name)
+    if "torch" in peers and not has_torch():
+        print("PyTorch is not installed, so it is left out (pip install 'jaxconv[bench]').")
+        peers = tuple(name for name in peers if name != "torch")
+    return peers
+
+
+def jobs(options: argparse.Namespace) -> list[tuple[Workload, str, str]]:
+    """Every (case, pass, dtype) that the options ask for."""
+
+    def of(workload: Workload) -> Iterator[tuple[Workload, str, str]]:
+        for dtype, name in itertools.product(workload.dtypes, workload.passes):
+            if re.search(options.passes, name) and re.search(options.dtypes, dtype):
+                yield workload, name, dtype
+
+    return [job for workload in select(options.set, options.cases) for job in of(workload)]
+
+
+def progress(todo: list[tuple[Workload, str, str]]) -> Iterable[tuple[Workload, str, str]]:
+    if tqdm is None:
+        yield from todo
+        return
+    with tqdm(todo, unit="pass") as bar:
+        for job in bar:
+            bar.set_description(f"{job[0].name} {job[1]} {job[2]}"[:48].ljust(48))
+            yield job
+
+
+def save(options: argparse.Namespace, records: list[Record], meta: dict[str, Any]) -> None:
+    """The records as a list, the machine beside them, the figure."""
+    if options.json:
+        options.json.write_text(json.dumps(records, indent=1) + "\n")
+        options.json.with_name(options.json.name + ".meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+    if options.plot:
+        from plot import draw_ratios
+
+        draw_ratios(records, meta, options.plot)
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    jax.config.update("jax_enable_compilation_cache", False)
+    names = algorithm_names(options.algorithms)
+    settings = Settings(peer_names(options.peers), names, options.repeats, options.budget)
+    meta = describe(arguments)
+    if meta["load_at_start"] > cores() / 2:
+        print(f"The machine is busy (load {meta['load_at_start']}): trust none of these times.")
+    todo = jobs(options)
+    if not todo:
+        raise SystemExit("No case matches; the names are in src/jaxconv/_workloads.py.")
+    meta["roofline"] = roofline(sorted({dtype for _, _, dtype in todo}))
+    records: list[Record] = []
+    for workload, name, dtype in progress(todo):
+        measured = measure(workload, name, dtype, settings)
+        records += to_records(workload, name, dtype, measured, names)
+    print(full_report(records, meta["roofline"]))
+    save(options, records, meta)
+    return int(any(record["failures"] for record in records))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
