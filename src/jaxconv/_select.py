@@ -4,18 +4,19 @@ On a CPU "auto" takes the first that suits and supports the problem, never XLA's
 
     depthwise   one channel on a side of each group: nothing to contract, a sum of taps
     grouped     any other groups
-    winograd    stride 1, dense, 3 to 5 taps on each axis longer than 1, 16 channels on both sides
+    winograd    stride 1, 2 to 5 taps on two axes or more, 16 channels on both sides, 16 tiles
     banded      fewer than 12 channels on a side, windows that overlap along the last axis
     gemm        everything else
 
 On an accelerator it takes XLA's. Correctness comes before speed: each `supports` turns down the precision
-and the dtypes that its algorithm would harm. Constants are from `python experiments/speed/run.py` on 2 cores of
-an AMD EPYC (Zen 5, AVX-512), jaxlib 0.10.2, 2026-11-22; the runs stand in `experiments/speed/results`.
+and the dtypes that its algorithm would harm. Constants are from `python experiments/speed/run.py` on 2 cores
+of an AMD EPYC (Zen 5, AVX-512), jaxlib 0.10.2, 2026-11-22; the runs are in `experiments/speed/results`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,9 @@ AUTO = "auto"
 
 # Channels on both sides from which Winograd's transforms pay.
 WINOGRAD_CHANNELS = 16
+
+# Tiles in the batch from which the transformed kernel, read once per batch, is shared widely enough.
+WINOGRAD_TILES = 16
 
 # Channels on either side below which patches of one output are too thin.
 BANDED_CHANNELS = 12
@@ -105,8 +109,15 @@ def suits_winograd(problem: ConvProblem) -> bool:
     """Whether the transforms, which cost C + O an output, save more multiplications than that."""
     sizes = [w.size for w in problem.windows if w.size > 1]
     dense = all(w.is_unit for w in problem.windows)
-    small = all(3 <= size <= 5 for size in sizes) and problem.taps >= 9
-    return dense and small and min(problem.in_channels, problem.out_channels) >= WINOGRAD_CHANNELS
+    small = len(sizes) >= 2 and max(sizes) <= 5
+    wide = min(problem.in_channels, problem.out_channels) >= WINOGRAD_CHANNELS
+    return dense and small and wide and count_tiles(problem) >= WINOGRAD_TILES
+
+
+def count_tiles(problem: ConvProblem) -> int:
+    """Tiles of 4 outputs a side in the whole batch; one known only at run time counts as a single image."""
+    batch = problem.batch if isinstance(problem.batch, int) else 1
+    return batch * math.prod(-(-size // 4) for size in problem.output_size)
 
 
 def suits_depthwise(problem: ConvProblem) -> bool:

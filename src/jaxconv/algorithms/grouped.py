@@ -1,16 +1,16 @@
-"""Grouped: many narrow convolutions at once, on planes of groups or as one batched product.
+"""Grouped: many narrow convolutions at once, elementwise or as one batched product.
 
-Planes. With few channels in each of many groups, the groups are the lanes of elementwise sums, and a grouped
-convolution is C/G times O/G depthwise ones:
+Lanes. With few channels per group the sum over them is short enough to be written out like the sum over taps.
+What is left is elementwise over groups r and channels c, o (`_lanes.py`):
 
-    y[n, m, o, g]     = sum_k sum_c x[n, m s + k d - lo, c, g] w[k, c, o, g]                      (T2, T5)
-    dw[k, c, o, g]    = sum_n sum_m x[n, m s + k d - lo, c, g] g[n, m, o, g]                      (T7)
+    y[n, m, r, o]     = sum_k sum_c x[n, m s + k d - lo, r, c] w[k, c, r, o]               (T2, T5)
+    dw[k, r, c, o]    = sum_n sum_m x[n, m s + k d - lo, r, c] g[n, m, r, o]               (T7)
 
 Products. Otherwise every group is a dense convolution of its own. In group-major order [G, N, *S, C/G] one
-batched product multiplies the patches X of all groups by their kernels: Y = X W, dW = X^T G. (In the order
-[N, *S, G, C/G] a product has to transpose its patches, T times the input.)
+batched product multiplies the patches X of all groups by their kernels: Y = X W, dW^T = G^T X. (In the order
+[N, *S, G, C/G] a product has to transpose patches, as many times larger than the input as the kernel has taps.)
 
-Error: that of a plain sum. No zero between groups is multiplied.
+Cost: one multiply-add per pair that meets; no zero between groups is multiplied. Error: that of a plain sum.
 """
 
 from __future__ import annotations
@@ -18,59 +18,47 @@ from __future__ import annotations
 import math
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
-from .._patches import all_taps, contract, pad_to_windows, stack_taps, tap_slice
+from .._patches import Tap, all_taps, contract, pad_to_windows, stack_taps, tap_slice
 from .._problem import ConvProblem, Pass, accumulator
 from ._blocks import Blocks, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
 from ._lanes import add_up, materialise, row_gradients, with_padding
 from ._record import Algorithm
 
-# Groups that fill the vector units, and terms of one fused sum that still compiles to vectorised code.
-MIN_PLANE_GROUPS, MAX_PLANE_TERMS = 16, 72
-# Products of an input and an output channel per group that a kernel gradient on planes takes: each leaves
-# partial sums of its own.
-MAX_PLANE_PRODUCTS = 16
-# Rows of taps that a kernel gradient on planes writes out.
-MAX_PLANE_ROWS = 9
+# Terms T C/G of a forward pass on lanes. Somewhere above, XLA's CPU backend no longer vectorises their sum:
+# with 144 terms it took 75 ms, with 72 it ran at a third of that work's product.
+MAX_LANE_TERMS = 72
+# Products (C/G) (O/G) per group of a kernel gradient on lanes: they are as many partial sums.
+MAX_LANE_PRODUCTS = 256
+# Rows of taps that a kernel gradient on lanes writes out.
+MAX_LANE_ROWS = 9
 # Bytes of patches per block, of all groups together.
 BLOCK_BYTES = 4 << 20
 
 
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
-    if problem.groups >= MIN_PLANE_GROUPS and problem.taps * problem.channels_per_group[0] <= MAX_PLANE_TERMS:
-        return forward_on_planes(problem, x, w)
+    if problem.taps * problem.channels_per_group[0] <= MAX_LANE_TERMS:
+        return forward_on_lanes(problem, x, w)
     return forward_by_products(problem, x, w)
 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
-    if (
-        problem.groups >= MIN_PLANE_GROUPS
-        and math.prod(problem.channels_per_group) <= MAX_PLANE_PRODUCTS
-        and math.prod(problem.kernel_size[:-1]) <= MAX_PLANE_ROWS
-    ):
-        return kernel_grad_on_planes(problem, x, g)
+    products, rows = math.prod(problem.channels_per_group), math.prod(problem.kernel_size[:-1])
+    if products <= MAX_LANE_PRODUCTS and rows <= MAX_LANE_ROWS:
+        return kernel_grad_on_lanes(problem, x, g)
     return kernel_grad_by_products(problem, x, g)
 
 
-def to_planes(problem: ConvProblem, a: Array) -> Array:
-    """`[..., G * c]` as `[..., c, G]`."""
-    return jnp.swapaxes(a.reshape(*a.shape[:-1], problem.groups, -1), -1, -2)
-
-
-def from_planes(a: Array) -> Array:
-    """The inverse of `to_planes`."""
-    return jnp.swapaxes(a, -1, -2).reshape(*a.shape[:-2], -1)
-
-
-def forward_on_planes(problem: ConvProblem, x: Array, w: Array) -> Array:
+def forward_on_lanes(problem: ConvProblem, x: Array, w: Array) -> Array:
     acc = accumulator(problem)
     cin, cout = problem.channels_per_group
     x, windows = with_padding(x, problem.windows)
     x = x.reshape(*x.shape[:-1], problem.groups, cin)
+    # The kernel of an input gradient is a reversed view; read through it, the sum below is not vectorised.
     w = materialise(w.astype(acc).reshape(*problem.kernel_size, cin, problem.groups, cout), 0)
 
-    def term(tap: tuple[int, ...], channel: int) -> Array:
+    def term(tap: Tap, channel: int) -> Array:
         x_tap = tap_slice(x, windows, tap)[..., channel : channel + 1]
         return x_tap.astype(acc) * w[(*tap, channel)]
 
@@ -78,22 +66,11 @@ def forward_on_planes(problem: ConvProblem, x: Array, w: Array) -> Array:
     return y.reshape(*y.shape[:-2], -1)
 
 
-def kernel_grad_on_planes(problem: ConvProblem, x: Array, g: Array) -> Array:
+def kernel_grad_on_lanes(problem: ConvProblem, x: Array, g: Array) -> Array:
     x = x.reshape(*x.shape[:-1], problem.groups, -1, 1)
     g = g.reshape(*g.shape[:-1], problem.groups, 1, problem.channels_per_group[1])
     dw = row_gradients(problem.windows, x, g, accumulator(problem))
     return jnp.moveaxis(dw, -3, -2).reshape(problem.kernel_shape)
-
-
-def split_groups(problem: ConvProblem, a: Array) -> Array:
-    """`[..., G * c]` as `[G, ..., c]`."""
-    return jnp.moveaxis(a.reshape(*a.shape[:-1], problem.groups, -1), -2, 0)
-
-
-def join_groups(a: Array) -> Array:
-    """The inverse of `split_groups`."""
-    a = jnp.moveaxis(a, 0, -2)
-    return a.reshape(*a.shape[:-2], -1)
 
 
 def forward_by_products(problem: ConvProblem, x: Array, w: Array) -> Array:
@@ -102,7 +79,7 @@ def forward_by_products(problem: ConvProblem, x: Array, w: Array) -> Array:
 
     def step(part: ConvProblem, x: Array) -> Array:
         y = contract(part, group_patches(part, x), kernels, (((2,), (1,)), ((0,), (0,))))
-        return join_groups(y.reshape(part.groups, *x.shape[:1], *part.output_size, -1))
+        return join_groups(y.reshape(part.groups, x.shape[0], *part.output_size, -1))
 
     return forward_in_blocks(problem, plan(problem), x, step)
 
@@ -111,26 +88,36 @@ def kernel_grad_by_products(problem: ConvProblem, x: Array, g: Array) -> Array:
     x = pad_to_windows(x, problem.windows)
 
     def step(part: ConvProblem, x: Array, g: Array) -> Array:
-        gradients = split_groups(part, g).reshape(part.groups, -1, part.channels_per_group[1])
-        dw = contract(part, gradients, group_patches(part, x), (((1,), (1,)), ((0,), (0,))))
+        columns = split_groups(part, g).reshape(part.groups, -1, part.channels_per_group[1])
+        dw = contract(part, columns, group_patches(part, x), (((1,), (1,)), ((0,), (0,))))
         dw = jnp.swapaxes(dw, 1, 2).reshape(part.groups, *part.kernel_size, *part.channels_per_group)
         return join_groups(dw)
 
     return kernel_grad_in_blocks(problem, plan(problem), x, g, step)
 
 
-def group_patches(problem: ConvProblem, x: Array) -> Array:
-    """Patches `[G, P, T C/G]` of the padded input, groups first."""
-    groups, batch = problem.groups, x.shape[0]
-    x = split_groups(problem, x)
-    x = x.reshape(groups * batch, *x.shape[2:])
-    return stack_taps(x, problem.windows).reshape(groups, -1, problem.taps * x.shape[-1])
-
-
 def plan(problem: ConvProblem) -> Blocks:
     """Blocks whose patches take at most BLOCK_BYTES, or what x, w and y take together."""
     row_bytes = math.prod(problem.output_size[1:]) * problem.taps * problem.in_channels * 4
     return plan_blocks(problem, row_bytes, min(BLOCK_BYTES, problem.io_bytes()))
+
+
+def group_patches(problem: ConvProblem, x: Array) -> Array:
+    """Patches `[G, P, T C/G]` of the padded input."""
+    x = split_groups(problem, x)
+    images = x.reshape(-1, *x.shape[2:])
+    return stack_taps(images, problem.windows).reshape(problem.groups, -1, problem.taps * x.shape[-1])
+
+
+def split_groups(problem: ConvProblem, a: Array) -> Array:
+    """`[..., G c]` as `[G, ..., c]`."""
+    return jnp.moveaxis(a.reshape(*a.shape[:-1], problem.groups, -1), -2, 0)
+
+
+def join_groups(a: Array) -> Array:
+    """`[G, ..., c]` as `[..., G c]`."""
+    a = jnp.moveaxis(a, 0, -2)
+    return a.reshape(*a.shape[:-2], -1)
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:
