@@ -7,8 +7,8 @@ What is left is elementwise over groups r and channels c, o (`_lanes.py`):
     dw[k, r, c, o]    = sum_n sum_m x[n, m s + k d - lo, r, c] g[n, m, r, o]               (T7)
 
 Products. Otherwise every group is a dense convolution of its own. In group-major order [G, N, *S, C/G] one
-batched product multiplies the patches X of all groups by their kernels: Y = X W, dW^T = G^T X. (In the order
-[N, *S, G, C/G] a product has to transpose patches, as many times larger than the input as the kernel has taps.)
+batched product multiplies the patches X of all groups by their kernels: Y = X W, dW^T = G^T X. In the order
+[N, *S, G, C/G] a product would have to transpose its patches, which are larger than x by the number of taps.
 
 Cost: one multiply-add per pair that meets; no zero between groups is multiplied. Error: that of a plain sum.
 """
@@ -60,7 +60,8 @@ def forward_on_lanes(problem: ConvProblem, x: Array, w: Array) -> Array:
 
     def term(tap: Tap, channel: int) -> Array:
         x_tap = tap_slice(x, windows, tap)[..., channel : channel + 1]
-        return x_tap.astype(acc) * w[(*tap, channel)]
+        w_tap = w[(*tap, channel)]
+        return x_tap.astype(acc) * w_tap.reshape((1,) * (x_tap.ndim - w_tap.ndim) + w_tap.shape)
 
     y = add_up(term(tap, channel) for tap in all_taps(problem.kernel_size) for channel in range(cin))
     return y.reshape(*y.shape[:-2], -1)
