@@ -50,8 +50,8 @@ def extreme_pool(pool: ExtremePool, hand_derived: bool, x: Array) -> Array:
     rule = _extreme if hand_derived and jnp.issubdtype(dtype, jnp.inexact) else _differentiable
     if worst(dtype, pool.minimum) in (math.inf, -math.inf):
         x = x.astype(accumulator(dtype))
-    for i, stage in enumerate(pool.stages()):
-        x = rule(stage, pool.minimum, fence(x) if i else x)
+    for stage in pool.stages():
+        x = rule(stage, pool.minimum, x)
     return x.astype(dtype)
 
 
@@ -62,8 +62,7 @@ def _extreme(stage: Stage, minimum: bool, x: Array) -> Array:
 
 def _extreme_fwd(stage: Stage, minimum: bool, x: Array) -> tuple[Array, Array]:
     # The value through the rule itself, or JAX would differentiate the maxima at the next order.
-    y = _extreme(stage, minimum, x)
-    return y, winners_of(stage, minimum, x, y)
+    return _extreme(stage, minimum, x), winners_of(stage, minimum, x)
 
 
 def _extreme_bwd(stage: Stage, minimum: bool, winners: Array, dy: Array) -> tuple[Array]:
@@ -94,8 +93,7 @@ def _differentiable(stage: Stage, minimum: bool, x: Array) -> Array:
     """The pooling as a selection of fixed taps, which JAX differentiates in either mode."""
     if not jnp.issubdtype(x.dtype, jnp.inexact):
         return values(stage, minimum, x)
-    fixed = lax.stop_gradient(x)
-    winners = winners_of(stage, minimum, fixed, values(stage, minimum, fixed))
+    winners = winners_of(stage, minimum, lax.stop_gradient(x))
     return collect(stage, winners, x, worst(x.dtype, minimum))
 
 
@@ -105,39 +103,32 @@ def values(stage: Stage, minimum: bool, x: Array) -> Array:
     taps = [tap(x, stage, index, fill) for _, index in live_taps(stage)]
     if not taps:
         return jnp.full(_output_shape(stage, x), fill, x.dtype)
-    return functools.reduce(lax.min if minimum else lax.max, taps)
+    return fence(functools.reduce(lax.min if minimum else lax.max, taps))
 
 
-def winners_of(stage: Stage, minimum: bool, x: Array, y: Array) -> Array:
-    """The number of the tap that attains y, the extreme of x: uint8 `[N, *M, C]`.
-
-    Of equal taps the first wins, of NaNs too.
-    """
-    # Without the barrier this loop over the taps would share them with the one that made y, and XLA would
-    # store each with its padding.
-    y, x = lax.optimization_barrier(lax.stop_gradient((y, x)))
-    lost = _comparison(y, minimum)
-    winners = jnp.zeros(y.shape, jnp.int32)
-    for number, index in reversed(list(live_taps(stage))):
-        beaten = lost(tap(x, stage, index, worst(x.dtype, minimum)))
-        winners = lax.select(beaten, winners, jnp.full_like(winners, number))
+def winners_of(stage: Stage, minimum: bool, x: Array) -> Array:
+    """The number of the tap that wins, uint8 `[N, *M, C]`: of equal taps the first, of NaNs too."""
+    # The barrier, and that taps enter by `_reversed`, keep them single: the loop that makes the values would
+    # share them otherwise, and here a comparison and a selection would.
+    x = lax.optimization_barrier(x)
+    best, winners = None, jnp.zeros(_output_shape(stage, x), jnp.int32)
+    for number, index in live_taps(stage):
+        candidate = _reversed(tap(x, stage, index, worst(x.dtype, minimum)))
+        numbers = jnp.full_like(winners, number)
+        if best is None:
+            best, winners = candidate, numbers
+            continue
+        stays = (best >= candidate) if minimum else (best <= candidate)
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            stays |= jnp.isnan(best)
+        best = lax.select(stays, best, candidate)
+        winners = lax.select(stays, winners, numbers)
     return fence(_on_samples(stage, winners).astype(jnp.uint8))
 
 
-def _comparison(y: Array, minimum: bool) -> Callable[[Array], Array]:
-    """Whether a tap is not the extreme `y`; a NaN extreme is attained by NaN alone."""
-    if not jnp.issubdtype(y.dtype, jnp.floating):
-        return lambda candidate: candidate != y
-    missing = jnp.isnan(y)
-    bound = lax.neg(jnp.where(missing, jnp.asarray(worst(y.dtype, not minimum), y.dtype), y))
-
-    def lost(candidate: Array) -> Array:
-        # The negative is used twice so that the candidate, a pad, is used once (see `_pool_taps`).
-        negative = lax.neg(candidate)
-        beaten = negative < bound if minimum else negative > bound
-        return beaten | (missing & (negative == negative))
-
-    return lost
+def _reversed(x: Array) -> Array:
+    """x in an order that is turned round: negative numbers, complemented integers and booleans."""
+    return lax.neg(x) if jnp.issubdtype(x.dtype, jnp.floating) else lax.bitwise_not(x)
 
 
 def _on_samples(stage: Stage, winners: Array) -> Array:
@@ -168,7 +159,7 @@ def collect(stage: Stage, winners: Array, a: Array, fill: Any) -> Array:
     for number, index in live_taps(stage):
         won = winners == jnp.uint8(number)
         y = lax.select(won, tap(a, stage, index, fill), y)
-    return y
+    return fence(y)
 
 
 def worst(dtype: Any, minimum: bool) -> Any:

@@ -3,8 +3,9 @@
 Both are slices that never leave the array, then a pad: each becomes part of one elementwise loop, no padded
 copy of the input is made, and no negative pad reaches XLA (openxla/xla issue 48715).
 
-XLA fuses a pad into its consumer only if nothing else uses it. So every tap enters one operation; and an
-array that several taps read is made behind a `fence`, where it would otherwise be computed anew for each.
+XLA fuses a pad into its consumer only if nothing else uses it, and stores it otherwise. So every tap enters
+one operation, and every result leaves through a `fence`: else several consumers would each repeat the loop,
+and the pads in it would be stored one by one.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from ._pool_geometry import Diagonal, Shape, Stage, diagonals, reach
 
 @jax.custom_jvp
 def fence(x: Array) -> Array:
-    """x itself, stored before it is read: an empty row that is added and taken off again.
+    """x itself, stored if more than one operation reads it: an empty row, added and taken off again.
 
-    The barrier keeps XLA from cancelling the two; it does not outlive that simplification, so alone it would
-    not keep the loops apart.
+    A single reader cancels the two; several keep the pad, which XLA does not compute twice. The barrier
+    holds off the simplifications that would look through both.
     """
     rows = lax.pad(x, jnp.zeros((), x.dtype), [(0, int(a == 1), 0) for a in range(x.ndim)])
     return lax.slice_in_dim(lax.optimization_barrier(rows), 0, x.shape[1], axis=1)
@@ -75,7 +76,7 @@ def spread(stage: Stage, arrays: Sequence[Array], term: Callable[..., Array]) ->
         return jnp.zeros((batch, *(w.in_size for w in stage), channels), arrays[-1].dtype)
     total = functools.reduce(lax.add, terms)
     total = total.reshape(batch, *(n * w.stride for n, w in zip(blocks, stage, strict=True)), channels)
-    return lax.slice(total, (0,) * total.ndim, (batch, *(w.in_size for w in stage), channels))
+    return fence(lax.slice(total, (0,) * total.ndim, (batch, *(w.in_size for w in stage), channels)))
 
 
 def _blocked_view(

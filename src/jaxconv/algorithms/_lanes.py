@@ -21,10 +21,12 @@ from .._window import Window
 
 # Taps of one axis that are written out in one sum; longer kernels loop over single taps.
 MAX_ROW_TAPS = 64
-# Output columns that one row of taps is summed over; longer rows are cut into blocks of at most so many.
-MAX_COLUMNS = 64
+# Output columns that one row of taps is summed over; longer rows are cut into blocks of BLOCK_COLUMNS at most.
+MAX_COLUMNS, BLOCK_COLUMNS = 128, 64
 # Terms of one fused sum over columns: more overflow the L1 cache, fewer leave more partial sums.
 MAX_TERMS = 28
+# Terms of all rows together that are written out: compile time grows with every one, to half a second.
+MAX_UNROLLED_TERMS = 384
 
 
 def add_up(terms: Iterable[Array]) -> Array:
@@ -76,21 +78,33 @@ def pad_axis(x: Array, axis: int, lo: int, hi: int) -> Array:
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
-def row_gradients(windows: Sequence[Window], x: Array, g: Array, acc: jnp.dtype) -> Array:
+def is_unrolled(windows: Sequence[Window], batch: int) -> bool:
+    """Whether a kernel gradient writes out all rows of taps, or loops over them."""
+    columns = windows[-1].out_size
+    terms = BLOCK_COLUMNS if columns > MAX_COLUMNS else columns * folded_images(columns, batch)
+    return terms * math.prod(w.size for w in windows[:-1]) <= MAX_UNROLLED_TERMS
+
+
+def folded_images(columns: int, batch: int) -> int:
+    """How many blocks of images to sum over like columns, so that narrow outputs leave few partial sums."""
+    return next(n for n in range(max(1, BLOCK_COLUMNS // columns), 0, -1) if batch % n == 0)
+
+
+def row_gradients(windows: Sequence[Window], x: Array, g: Array) -> Array:
     """x times g summed over batch and space, for all taps of `windows`: `[rows, K, *L]`.
 
     A row holds the K taps of the last axis. For one output column they are neighbours in x, so that a slice
     of K columns of x times one column of g serves the whole row: [N, *R, K, *A] x [N, *R, 1, *B].
     """
     if windows[-1].out_size > MAX_COLUMNS:
-        return long_row_gradients(windows, x, g, acc)
-    return jnp.stack([sum_leading(parts, len(windows)) for parts in block_sums(windows, x, g, acc)])
+        return long_row_gradients(windows, x, g)
+    return jnp.stack([sum_leading(parts, len(windows)) for parts in block_sums(windows, x, g)])
 
 
-def block_sums(windows: Sequence[Window], x: Array, g: Array, acc: jnp.dtype) -> list[list[Array]]:
+def block_sums(windows: Sequence[Window], x: Array, g: Array) -> list[list[Array]]:
     """For each row of taps some arrays `[N', *R, K, *L]` that add up to its gradient."""
     columns = windows[-1].out_size
-    images = next(n for n in range(max(1, MAX_COLUMNS // columns), 0, -1) if x.shape[0] % n == 0)
+    images = folded_images(columns, x.shape[0])
     spots = [(i, j) for i in range(images) for j in range(columns)]
     length = -(-len(spots) // max(2, -(-len(spots) // MAX_TERMS)))
     sources = column_sources(windows, x)
@@ -98,9 +112,9 @@ def block_sums(windows: Sequence[Window], x: Array, g: Array, acc: jnp.dtype) ->
     def row_sums(lead: Tap) -> list[Array]:
         if not all(outputs_at(w, k) for k, w in zip(lead, windows, strict=False)):
             lanes = jnp.broadcast_shapes(x.shape[len(windows) + 1 :], g.shape[len(windows) + 1 :])
-            return [jnp.zeros((*[0] * len(windows), windows[-1].size, *lanes), acc)]
+            return [jnp.zeros((*[0] * len(windows), windows[-1].size, *lanes), x.dtype)]
         pairs = [meeting_slices(windows, lead, sources[j], g, images, i, j) for i, j in spots]
-        products = [a.astype(acc) * b.astype(acc) for a, b in pairs]
+        products = [a * b for a, b in pairs]
         return [add_up(products[start : start + length]) for start in range(0, len(spots), length)]
 
     return [row_sums(lead) for lead in all_taps([w.size for w in windows[:-1]])]
@@ -161,11 +175,12 @@ def meeting_slices(
     return x_part, g_part
 
 
-def long_row_gradients(windows: Sequence[Window], x: Array, g: Array, acc: jnp.dtype) -> Array:
+def long_row_gradients(windows: Sequence[Window], x: Array, g: Array) -> Array:
     """`row_gradients` of an output too wide to write out: a loop over blocks of columns, and the rest."""
     x, (*rows, last) = with_padding(x, windows)
     axis, outputs = len(windows), last.out_size
-    size = next((n for n in range(MAX_COLUMNS, MAX_COLUMNS // 2, -1) if outputs % n == 0), MAX_COLUMNS)
+    sizes = range(BLOCK_COLUMNS, BLOCK_COLUMNS // 2, -1)
+    size = next((n for n in sizes if outputs % n == 0), BLOCK_COLUMNS)
 
     def cut(start: int | Array, count: int) -> tuple[tuple[Window, ...], Array, Array]:
         window = dataclasses.replace(last, in_size=(count - 1) * last.stride + last.extent)
@@ -174,7 +189,7 @@ def long_row_gradients(windows: Sequence[Window], x: Array, g: Array, acc: jnp.d
 
     def sums(i: int | Array) -> list[list[Array]]:
         cut_windows, x_cut, g_cut = cut(i * size, size)
-        return block_sums(cut_windows, materialise(x_cut, axis), materialise(g_cut, axis), acc)
+        return block_sums(cut_windows, materialise(x_cut, axis), materialise(g_cut, axis))
 
     zeros = [[jnp.zeros(s.shape, s.dtype) for s in parts] for parts in jax.eval_shape(sums, 0)]
     add = functools.partial(jax.tree.map, operator.add)
@@ -182,7 +197,7 @@ def long_row_gradients(windows: Sequence[Window], x: Array, g: Array, acc: jnp.d
     dw = jnp.stack([sum_leading(parts, axis) for parts in totals])
     if outputs % size == 0:
         return dw
-    return dw + row_gradients(*cut(outputs - outputs % size, outputs % size), acc)
+    return dw + row_gradients(*cut(outputs - outputs % size, outputs % size))
 
 
 def sum_leading(parts: Sequence[Array], axes: int) -> Array:

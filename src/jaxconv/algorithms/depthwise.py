@@ -23,15 +23,13 @@ from jax import Array, lax
 from .._patches import Tap, all_taps, tap_slice
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
-from ._lanes import add_up, materialise, row_gradients, row_slice, tap_rows, with_padding
+from ._lanes import add_up, is_unrolled, materialise, row_gradients, row_slice, tap_rows, with_padding
 from ._record import Algorithm
 
 # Terms of a forward pass that are written out border by border; with more, one sum reads a padded input.
 MAX_BORDER_TERMS = 160
 # Terms of one fused sum. Kernels with more taps loop over their rows: compile time grows with every term.
 MAX_FUSED_TAPS = 64
-# Kernel gradients: rows of taps written out one by one; kernels with more rows loop over them.
-MAX_UNROLLED_ROWS = 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +42,8 @@ class Segment:
 
 
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
-    x, w = spread(x, lanes(problem)), kernel_lanes(problem, w)
+    acc = accumulator(problem)
+    x, w = spread(x.astype(acc), lanes(problem)), kernel_lanes(problem, w.astype(acc))
     segments = [border_segments(window) for window in problem.windows]
     if math.prod(sum(len(s.taps) for s in axis) for axis in segments) <= MAX_BORDER_TERMS:
         y = sum_by_borders(problem, segments, x, w)
@@ -55,14 +54,14 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
-    x, g = spread(x, lanes(problem)), spread(g, lanes(problem))
     acc = accumulator(problem)
-    if math.prod(problem.kernel_size[:-1]) <= MAX_UNROLLED_ROWS:
-        dw = row_gradients(problem.windows, x, g, acc)
+    x, g = (spread(a.astype(acc), lanes(problem)) for a in (x, g))
+    if is_unrolled(problem.windows, x.shape[0]):
+        dw = row_gradients(problem.windows, x, g)
     else:
         x, windows = with_padding(x, problem.windows)
         indices, row = tap_rows(windows)
-        dw = lax.map(lambda index: row_gradients(row, row_slice(windows, x, index), g, acc), indices)
+        dw = lax.map(lambda index: row_gradients(row, row_slice(windows, x, index), g), indices)
     cin, cout = problem.channels_per_group
     dw = dw.reshape(*problem.kernel_size, problem.groups, cin, cout)
     return jnp.moveaxis(dw, -2, -3).reshape(problem.kernel_shape)
@@ -85,9 +84,9 @@ def sum_lanes(y: Array, channels: int) -> Array:
 
 
 def kernel_lanes(problem: ConvProblem, w: Array) -> Array:
-    """`[*K, C/G, O]` with C/G or O/G 1 as `[*K, L]` in the accumulator dtype."""
+    """`[*K, C/G, O]` with C/G or O/G 1 as `[*K, L]`."""
     cin, cout = problem.channels_per_group
-    w = w.astype(accumulator(problem)).reshape(*problem.kernel_size, cin, problem.groups, cout)
+    w = w.reshape(*problem.kernel_size, cin, problem.groups, cout)
     return jnp.moveaxis(w, -3, -2).reshape(*problem.kernel_size, -1)
 
 

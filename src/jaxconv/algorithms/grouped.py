@@ -23,7 +23,7 @@ from jax import Array
 from .._patches import Tap, all_taps, contract, pad_to_windows, stack_taps, tap_slice
 from .._problem import ConvProblem, Pass, accumulator
 from ._blocks import Blocks, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
-from ._lanes import add_up, materialise, row_gradients, with_padding
+from ._lanes import add_up, is_unrolled, materialise, row_gradients, with_padding
 from ._record import Algorithm
 
 # Terms T C/G of a forward pass on lanes. Somewhere above, XLA's CPU backend no longer vectorises their sum:
@@ -31,8 +31,6 @@ from ._record import Algorithm
 MAX_LANE_TERMS = 72
 # Products (C/G) (O/G) per group of a kernel gradient on lanes: they are as many partial sums.
 MAX_LANE_PRODUCTS = 256
-# Rows of taps that a kernel gradient on lanes writes out.
-MAX_LANE_ROWS = 9
 # Bytes of patches per block, of all groups together.
 BLOCK_BYTES = 4 << 20
 
@@ -44,8 +42,8 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
-    products, rows = math.prod(problem.channels_per_group), math.prod(problem.kernel_size[:-1])
-    if products <= MAX_LANE_PRODUCTS and rows <= MAX_LANE_ROWS:
+    products = math.prod(problem.channels_per_group)
+    if products <= MAX_LANE_PRODUCTS and is_unrolled(problem.windows, x.shape[0]):
         return kernel_grad_on_lanes(problem, x, g)
     return kernel_grad_by_products(problem, x, g)
 
@@ -53,7 +51,7 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
 def forward_on_lanes(problem: ConvProblem, x: Array, w: Array) -> Array:
     acc = accumulator(problem)
     cin, cout = problem.channels_per_group
-    x, windows = with_padding(x, problem.windows)
+    x, windows = with_padding(x.astype(acc), problem.windows)
     x = x.reshape(*x.shape[:-1], problem.groups, cin)
     # The kernel of an input gradient is a reversed view; read through it, the sum below is not vectorised.
     w = materialise(w.astype(acc).reshape(*problem.kernel_size, cin, problem.groups, cout), 0)
@@ -68,9 +66,10 @@ def forward_on_lanes(problem: ConvProblem, x: Array, w: Array) -> Array:
 
 
 def kernel_grad_on_lanes(problem: ConvProblem, x: Array, g: Array) -> Array:
-    x = x.reshape(*x.shape[:-1], problem.groups, -1, 1)
-    g = g.reshape(*g.shape[:-1], problem.groups, 1, problem.channels_per_group[1])
-    dw = row_gradients(problem.windows, x, g, accumulator(problem))
+    acc = accumulator(problem)
+    x = x.astype(acc).reshape(*x.shape[:-1], problem.groups, -1, 1)
+    g = g.astype(acc).reshape(*g.shape[:-1], problem.groups, 1, problem.channels_per_group[1])
+    dw = row_gradients(problem.windows, x, g)
     return jnp.moveaxis(dw, -3, -2).reshape(problem.kernel_shape)
 
 
