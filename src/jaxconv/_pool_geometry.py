@@ -105,7 +105,7 @@ def identity_window(size: int) -> Window:
 
 
 def stages(windows: Sequence[Window], overlapping: bool) -> tuple[tuple[tuple[Stage, ...], ...], ...]:
-    """Pooling over `windows` as steps: a chain is stages in order, the results of a step's chains are combined.
+    """Pooling over `windows` as steps of chains of stages; the results of a step's chains are combined.
 
     The last axis comes first, so that of equal winners the first in row-major order wins. `overlapping`
     says that the reduction may meet a sample twice, as a maximum may and a sum may not.

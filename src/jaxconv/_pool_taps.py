@@ -28,10 +28,13 @@ def fence(x: Array) -> Array:
     """x itself, stored if more than one operation reads it: an empty row, added and taken off again.
 
     A single reader cancels the two; several keep the pad, which XLA does not compute twice. The barrier
-    holds off the simplifications that would look through both.
+    holds off the simplifications that would look through both. The row is added to the outermost axis, where
+    telling it from the others costs nothing.
     """
-    rows = lax.pad(x, jnp.zeros((), x.dtype), [(0, int(a == 1), 0) for a in range(x.ndim)])
-    return lax.slice_in_dim(lax.optimization_barrier(rows), 0, x.shape[1], axis=1)
+    rows = x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+    edges = [(0, 1, 0)] + [(0, 0, 0)] * (rows.ndim - 1)
+    stored = lax.optimization_barrier(lax.pad(rows, jnp.zeros((), x.dtype), edges))
+    return lax.slice_in_dim(stored, 0, rows.shape[0]).reshape(x.shape)
 
 
 @fence.defjvp

@@ -21,12 +21,17 @@ from .._window import Window
 
 # Taps of one axis that are written out in one sum; longer kernels loop over single taps.
 MAX_ROW_TAPS = 64
-# Output columns that one row of taps is summed over; longer rows are cut into blocks of BLOCK_COLUMNS at most.
+# Output columns that one row of taps is summed over; longer ones are cut into blocks of the second size.
 MAX_COLUMNS, BLOCK_COLUMNS = 128, 64
 # Terms of one fused sum over columns: more overflow the L1 cache, fewer leave more partial sums.
 MAX_TERMS = 28
 # Terms of all rows together that are written out: compile time grows with every one, to half a second.
 MAX_UNROLLED_TERMS = 384
+
+
+def scale(x: Array, w: Array) -> Array:
+    """x `[..., *L]` times w `[*L]`."""
+    return x * lax.expand_dims(w, range(x.ndim - w.ndim))
 
 
 def add_up(terms: Iterable[Array]) -> Array:
@@ -78,16 +83,18 @@ def pad_axis(x: Array, axis: int, lo: int, hi: int) -> Array:
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
-def is_unrolled(windows: Sequence[Window], batch: int) -> bool:
-    """Whether a kernel gradient writes out all rows of taps, or loops over them."""
-    columns = windows[-1].out_size
-    terms = BLOCK_COLUMNS if columns > MAX_COLUMNS else columns * folded_images(columns, batch)
-    return terms * math.prod(w.size for w in windows[:-1]) <= MAX_UNROLLED_TERMS
+def is_unrolled(windows: Sequence[Window]) -> bool:
+    """Whether all rows of taps can be written out, or a kernel gradient has to loop over them."""
+    *rows, last = windows
+    columns = last.out_size if last.out_size <= MAX_COLUMNS else BLOCK_COLUMNS
+    return columns * math.prod(w.size for w in rows) <= MAX_UNROLLED_TERMS
 
 
-def folded_images(columns: int, batch: int) -> int:
+def folded_images(windows: Sequence[Window], batch: int) -> int:
     """How many blocks of images to sum over like columns, so that narrow outputs leave few partial sums."""
-    return next(n for n in range(max(1, BLOCK_COLUMNS // columns), 0, -1) if batch % n == 0)
+    *rows, last = windows
+    most = min(BLOCK_COLUMNS, MAX_UNROLLED_TERMS // math.prod(w.size for w in rows)) // last.out_size
+    return next(n for n in range(max(1, most), 0, -1) if batch % n == 0)
 
 
 def row_gradients(windows: Sequence[Window], x: Array, g: Array) -> Array:
@@ -104,7 +111,7 @@ def row_gradients(windows: Sequence[Window], x: Array, g: Array) -> Array:
 def block_sums(windows: Sequence[Window], x: Array, g: Array) -> list[list[Array]]:
     """For each row of taps some arrays `[N', *R, K, *L]` that add up to its gradient."""
     columns = windows[-1].out_size
-    images = folded_images(columns, x.shape[0])
+    images = folded_images(windows, x.shape[0])
     spots = [(i, j) for i in range(images) for j in range(columns)]
     length = -(-len(spots) // max(2, -(-len(spots) // MAX_TERMS)))
     sources = column_sources(windows, x)

@@ -23,7 +23,7 @@ from jax import Array, lax
 from .._patches import Tap, all_taps, tap_slice
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
-from ._lanes import add_up, is_unrolled, materialise, row_gradients, row_slice, tap_rows, with_padding
+from ._lanes import add_up, is_unrolled, materialise, row_gradients, row_slice, scale, tap_rows, with_padding
 from ._record import Algorithm
 
 # Terms of a forward pass that are written out border by border; with more, one sum reads a padded input.
@@ -56,7 +56,7 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
     acc = accumulator(problem)
     x, g = (spread(a.astype(acc), lanes(problem)) for a in (x, g))
-    if is_unrolled(problem.windows, x.shape[0]):
+    if is_unrolled(problem.windows):
         dw = row_gradients(problem.windows, x, g)
     else:
         x, windows = with_padding(x, problem.windows)
@@ -132,11 +132,6 @@ def segment_sum(problem: ConvProblem, segments: Sequence[Segment], x: Array, w: 
     if not taps:
         return jnp.zeros((x.shape[0], *sizes, x.shape[-1]), w.dtype)
     return add_up(map(term, taps))
-
-
-def scale(x: Array, w: Array) -> Array:
-    """x `[N, *M, L]` times w `[L]`, in w's dtype."""
-    return x.astype(w.dtype) * jnp.broadcast_to(w, x.shape)
 
 
 def sum_taps(windows: Sequence[Window], x: Array, w: Array) -> Array:

@@ -23,7 +23,7 @@ from jax import Array
 from .._patches import Tap, all_taps, contract, pad_to_windows, stack_taps, tap_slice
 from .._problem import ConvProblem, Pass, accumulator
 from ._blocks import Blocks, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
-from ._lanes import add_up, is_unrolled, materialise, row_gradients, with_padding
+from ._lanes import add_up, is_unrolled, materialise, row_gradients, scale, with_padding
 from ._record import Algorithm
 
 # Terms T C/G of a forward pass on lanes. Somewhere above, XLA's CPU backend no longer vectorises their sum:
@@ -43,7 +43,7 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
     products = math.prod(problem.channels_per_group)
-    if products <= MAX_LANE_PRODUCTS and is_unrolled(problem.windows, x.shape[0]):
+    if products <= MAX_LANE_PRODUCTS and is_unrolled(problem.windows):
         return kernel_grad_on_lanes(problem, x, g)
     return kernel_grad_by_products(problem, x, g)
 
@@ -58,8 +58,7 @@ def forward_on_lanes(problem: ConvProblem, x: Array, w: Array) -> Array:
 
     def term(tap: Tap, channel: int) -> Array:
         x_tap = tap_slice(x, windows, tap)[..., channel : channel + 1]
-        w_tap = w[(*tap, channel)]
-        return x_tap.astype(acc) * w_tap.reshape((1,) * (x_tap.ndim - w_tap.ndim) + w_tap.shape)
+        return scale(x_tap, w[(*tap, channel)])
 
     y = add_up(term(tap, channel) for tap in all_taps(problem.kernel_size) for channel in range(cin))
     return y.reshape(*y.shape[:-2], -1)
