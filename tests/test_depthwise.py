@@ -1,0 +1,193 @@
+"""Depthwise: every pass against the oracle on every path of the file, what it keeps clean, what it saves."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import oracle
+from jaxconv._problem import ConvProblem, Pass, make_problem
+from jaxconv._window import Window
+from jaxconv.algorithms import _lanes, depthwise
+from jaxconv.algorithms._record import Algorithm
+from jaxconv.algorithms.depthwise import ALGORITHM
+from test_structure import equations, xla_windows
+from tolerance import assert_close
+
+by_pass = pytest.mark.parametrize("which", Pass, ids=lambda which: which.value)
+Description = tuple[tuple[int, ...], tuple[int, ...], int, dict[str, Any]]
+
+# name: input, kernel, groups, options
+PROBLEMS: dict[str, Description] = {
+    "borders": ((2, 9, 8, 8), (3, 3, 1, 8), 8, {}),
+    "strided": ((2, 9, 10, 8), (3, 3, 1, 8), 8, {"strides": (2, 3)}),
+    "dilated": ((2, 9, 10, 4), (3, 2, 1, 4), 4, {"kernel_dilation": (2, 3), "padding": "VALID"}),
+    "transposed": ((2, 5, 4, 4), (3, 4, 1, 4), 4, {"input_dilation": (2, 3), "padding": [(2, 1), (0, 3)]}),
+    "cropped": ((2, 9, 9, 4), (3, 3, 1, 4), 4, {"padding": [(3, -1), (-2, 4)]}),
+    "taps_off_the_input": ((2, 4, 5, 4), (9, 3, 1, 4), 4, {"padding": [(9, 9), (4, 3)]}),
+    "padded_sum": ((2, 13, 12, 4), (7, 7, 1, 4), 4, {}),
+    "tap_rows": ((2, 17, 16, 4), (13, 9, 1, 4), 4, {"strides": (2, 1)}),
+    "multiplier": ((2, 7, 6, 4), (3, 3, 1, 12), 4, {"strides": 2}),
+    "one_output_channel": ((2, 7, 6, 12), (3, 3, 3, 4), 4, {}),
+    "one_channel": ((2, 7, 8, 1), (3, 4, 1, 1), 1, {"padding": "FULL"}),
+    "one_to_many": ((2, 7, 8, 1), (3, 3, 1, 5), 1, {}),
+    "line": ((2, 21, 4), (5, 1, 4), 4, {"kernel_dilation": 2}),
+    "long_line": ((2, 150, 4), (3, 1, 4), 4, {"strides": 1}),
+    "long_line_and_rest": ((1, 331, 4), (5, 1, 4), 4, {"strides": 2}),
+    "long_kernel": ((1, 80, 4), (70, 1, 4), 4, {"padding": 2}),
+    "volume": ((2, 5, 4, 6, 4), (3, 2, 3, 1, 4), 4, {"strides": (1, 2, 1)}),
+    "single_image_single_column": ((1, 9, 1, 8), (3, 1, 1, 8), 8, {}),
+}
+
+
+def problem_and_data(
+    description: Description, dtype: str = "float32"
+) -> tuple[ConvProblem, oracle.Geometry, list[np.ndarray]]:
+    """The problem, its geometry for the oracle, and x, w and g."""
+    x_shape, w_shape, groups, options = description
+    problem, _ = make_problem(x_shape, w_shape, dtype, dtype, groups=groups, **options)
+    pads = tuple((w.lo, w.hi) for w in problem.windows)
+    geometry = oracle.Geometry(
+        x_shape,
+        w_shape,
+        problem.strides,
+        pads,
+        problem.input_dilation,
+        problem.kernel_dilation,
+        groups,
+    )
+    rng = np.random.default_rng(0)
+    size = 3.0 if "int" in dtype else 1.0
+    arrays = []
+    for shape in (x_shape, w_shape, problem.output_shape):
+        a = rng.normal(size=shape, scale=size)
+        arrays.append(a + 1j * rng.normal(size=shape) if dtype.startswith("complex") else np.abs(a))
+    return problem, geometry, [np.asarray(jnp.asarray(a).astype(dtype)) for a in arrays]
+
+
+def check(
+    algorithm: Algorithm, description: Description, which: Pass, dtype: str = "float32", spoil: Any = None
+) -> None:
+    """The pass agrees with the oracle; with `spoil`, also where one sample of the first operand is that."""
+    problem, geometry, (x, w, g) = problem_and_data(description, dtype)
+    a, b, reference, side = {
+        Pass.FORWARD: (x, w, oracle.forward, "y"),
+        Pass.INPUT_GRAD: (g, w, oracle.input_gradient, "dx"),
+        Pass.KERNEL_GRAD: (x, g, oracle.kernel_gradient, "dw"),
+    }[which]
+    if spoil is not None:
+        a = a.copy()
+        a[(0, *(n // 2 for n in a.shape[1:-1]), 1)] = spoil
+    assert algorithm.supports(problem, which) is None
+    got = jax.jit(lambda a, b: algorithm.run(problem, which, a, b))(a, b)
+    assert got.dtype == problem.result(which).dtype
+    with np.errstate(invalid="ignore"):
+        expected = reference(a, b, geometry)
+    if "int" in dtype:
+        expected = expected.astype(dtype)
+    assert_close(got, expected, reduction=geometry.reduction(side))
+
+
+@by_pass
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_values(name: str, which: Pass) -> None:
+    check(ALGORITHM, PROBLEMS[name], which)
+
+
+@by_pass
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64", "int8", "uint8", "int32", "complex64"])
+def test_dtypes(dtype: str, which: Pass) -> None:
+    check(ALGORITHM, PROBLEMS["multiplier"], which, dtype)
+
+
+@pytest.mark.parametrize("spoil", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["borders", "strided", "padded_sum", "line"])
+@by_pass
+def test_non_finite_values_reach_their_windows_and_nothing_else(name: str, spoil: float, which: Pass) -> None:
+    check(ALGORITHM, PROBLEMS[name], which, spoil=spoil)
+
+
+def test_every_path_is_taken() -> None:
+    """The problems above cover all ways through the algorithm; a moved limit must not empty the suite."""
+    windows = {name: problem_and_data(d)[0].windows for name, d in PROBLEMS.items()}
+
+    def terms(name: str) -> int:
+        axes = [depthwise.border_segments(w) for w in windows[name]]
+        return int(np.prod([sum(len(s.taps) for s in axis) for axis in axes]))
+
+    def taps(name: str) -> int:
+        return int(np.prod([w.size for w in windows[name]]))
+
+    assert terms("borders") <= depthwise.MAX_BORDER_TERMS < min(terms("padded_sum"), terms("tap_rows"))
+    assert taps("padded_sum") <= depthwise.MAX_FUSED_TAPS < min(taps("tap_rows"), taps("long_kernel"))
+    assert windows["long_kernel"][-1].size > _lanes.MAX_ROW_TAPS
+    assert windows["long_line"][-1].out_size > _lanes.MAX_COLUMNS
+    assert windows["long_line_and_rest"][-1].out_size > _lanes.MAX_COLUMNS
+    assert not any(windows["long_line_and_rest"][-1].out_size % n == 0 for n in range(33, 65))
+
+
+@by_pass
+def test_rows_of_taps_in_a_loop(which: Pass, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_lanes, "MAX_UNROLLED_TERMS", 8)
+    for name in ("borders", "strided", "padded_sum", "volume"):
+        assert not _lanes.is_unrolled(problem_and_data(PROBLEMS[name])[0].windows)
+        check(ALGORITHM, PROBLEMS[name], which)
+
+
+@pytest.mark.parametrize(
+    "window", [Window(9, 3, 1, 1, 1, 1, 1), Window(5, 9, 2, 1, 1, 9, 9), Window(12, 3, 3, 4, 1, -1, 5)]
+)
+def test_border_segments_split_the_outputs_by_the_taps_on_the_input(window: Window) -> None:
+    pads = (window.lo, window.hi)
+    axis = oracle.Axis(window.in_size, window.size, window.stride, pads, 1, window.dilation)
+    met = {m: {k for _, k, output in axis.meetings() if output == m} for m in range(window.out_size)}
+    segments = depthwise.border_segments(window)
+    assert [m for s in segments for m in range(s.start, s.stop)] == list(met)
+    assert all(set(s.taps) == met[m] for s in segments for m in range(s.start, s.stop))
+    for k in range(window.size):
+        assert list(_lanes.outputs_at(window, k)) == [m for m in met if k in met[m]]
+
+
+def test_groups_with_several_channels_on_both_sides_are_refused() -> None:
+    problem, _ = make_problem((1, 5, 5, 4), (3, 3, 2, 4), "float32", "float32", groups=2)
+    reason = ALGORITHM.supports(problem, Pass.FORWARD)
+    assert reason is not None and "got 2 and 2" in reason
+
+
+def check_structure(algorithm: Algorithm, description: Description, which: Pass) -> set[str]:
+    """No convolution and no interior padding anywhere; returns the primitives that there are."""
+    problem, _, (x, w, g) = problem_and_data(description)
+    a, b = {Pass.FORWARD: (x, w), Pass.INPUT_GRAD: (g, w), Pass.KERNEL_GRAD: (x, g)}[which]
+    found = list(equations(jax.make_jaxpr(lambda a, b: algorithm.run(problem, which, a, b))(a, b).jaxpr))
+    names = {str(equation.primitive) for equation in found}
+    assert not xla_windows(names)
+    pads = [e.params["padding_config"] for e in found if str(e.primitive) == "pad"]
+    assert all(interior == 0 and lo >= 0 and hi >= 0 for config in pads for lo, hi, interior in config)
+    return names
+
+
+@by_pass
+@pytest.mark.parametrize("name", ["strided", "transposed", "cropped", "tap_rows", "long_line_and_rest"])
+def test_structure(name: str, which: Pass) -> None:
+    names = check_structure(ALGORITHM, PROBLEMS[name], which)
+    assert "mul" in names
+    if which is not Pass.KERNEL_GRAD:
+        assert "dot_general" not in names
+
+
+@by_pass
+def test_small_kernels_take_next_to_no_memory(which: Pass) -> None:
+    problem, _ = make_problem((4, 28, 28, 64), (3, 3, 1, 64), "float32", "float32", groups=64)
+    shapes = {
+        Pass.FORWARD: (problem.input_shape, problem.kernel_shape),
+        Pass.INPUT_GRAD: (problem.output_shape, problem.kernel_shape),
+        Pass.KERNEL_GRAD: (problem.input_shape, problem.output_shape),
+    }[which]
+    arguments = [jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes]
+    compiled = jax.jit(lambda a, b: ALGORITHM.run(problem, which, a, b)).lower(*arguments).compile()
+    analysis = compiled.memory_analysis()
+    if jax.default_backend() != "cpu" or analysis is None:
+        pytest.skip("temporary memory is as measured on the CPU backend")
+    assert analysis.temp_size_in_bytes <= problem.io_bytes()
