@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxconv
 import oracle
 from jaxconv._problem import ConvProblem, Pass, make_problem
 from jaxconv._window import Window
@@ -191,3 +192,19 @@ def test_small_kernels_take_next_to_no_memory(which: Pass) -> None:
     if jax.default_backend() != "cpu" or analysis is None:
         pytest.skip("temporary memory is as measured on the CPU backend")
     assert analysis.temp_size_in_bytes <= problem.io_bytes()
+
+
+def test_gradients_take_a_symbolic_batch() -> None:
+    """Folding images needs to know their number; with an unknown one each image stands for itself."""
+    (batch,) = jax.export.symbolic_shape("b")
+    kernel = jnp.asarray(np.random.default_rng(1).standard_normal((3, 3, 1, 4)), jnp.float32)
+
+    def gradients(x: Any) -> Any:
+        energy = lambda x, w: (jaxconv.conv(x, w, groups=4, algorithm="depthwise") ** 2).sum()  # noqa: E731
+        return jax.grad(energy, (0, 1))(x, kernel)
+
+    exported = jax.export.export(jax.jit(gradients))(jax.ShapeDtypeStruct((batch, 6, 5, 4), jnp.float32))
+    for images in (1, 3, 4):
+        x = np.random.default_rng(images).standard_normal((images, 6, 5, 4)).astype(np.float32)
+        for got, expected in zip(exported.call(x), gradients(jnp.asarray(x)), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)

@@ -92,6 +92,8 @@ def is_unrolled(windows: Sequence[Window]) -> bool:
 
 def folded_images(windows: Sequence[Window], batch: int) -> int:
     """How many blocks of images to sum over like columns, so that narrow outputs leave few partial sums."""
+    if not isinstance(batch, int):
+        return 1
     *rows, last = windows
     most = min(BLOCK_COLUMNS, MAX_UNROLLED_TERMS // math.prod(w.size for w in rows)) // last.out_size
     return next(n for n in range(max(1, most), 0, -1) if batch % n == 0)
