@@ -138,3 +138,73 @@ def collected(x: Array, a: Array, axes: Sequence[Axis], minimum: bool = False) -
     for (n, *m, c), i in winners(x, axes, minimum).items():
         y[n, *m, c] = a[n, *i, c]
     return y
+
+
+def positions(x: Array, axes: Sequence[Axis]) -> Array:
+    """Row-major position of each winner in its plane, -1 where there is none."""
+    found = empty_output(x, axes, -1, np.int64)
+    sizes = tuple(a.size for a in axes)
+    for (n, *m, c), i in winners(x, axes).items():
+        found[n, *m, c] = np.ravel_multi_index(i, sizes)
+    return found
+
+
+def unpooled(values: Array, where: Array, sizes: Sequence[int]) -> Array:
+    """Values at their positions, 0 elsewhere; positions outside are dropped."""
+    y = np.zeros((values.shape[0], *sizes, values.shape[-1]))
+    for n, *m, c in np.ndindex(*values.shape):
+        position = where[n, *m, c]
+        if 0 <= position < np.prod(sizes):
+            y[n, *np.unravel_index(position, sizes), c] = values[n, *m, c]
+    return y
+
+
+def bins(size: int, count: int) -> list[range]:
+    """The samples of each adaptive bin."""
+    return [
+        range(int(np.floor(i * size / count)), int(np.ceil((i + 1) * size / count))) for i in range(count)
+    ]
+
+
+def adaptive(x: Array, outputs: Sequence[int], reduce: Any) -> Array:
+    """`reduce` of the samples of every bin."""
+    y = np.zeros((x.shape[0], *outputs, x.shape[-1]))
+    table = [bins(n, o) for n, o in zip(x.shape[1:-1], outputs, strict=True)]
+    for m in np.ndindex(*outputs):
+        block = x[:, *np.ix_(*(axis[i] for axis, i in zip(table, m, strict=True)))]
+        y[:, *m] = reduce(block, axis=tuple(range(1, x.ndim - 1)))
+    return y
+
+
+def adaptive_mean_adjoint(dy: Array, sizes: Sequence[int]) -> Array:
+    """The transpose of the adaptive mean."""
+    dx = np.zeros((dy.shape[0], *sizes, dy.shape[-1]))
+    outputs = dy.shape[1:-1]
+    table = [bins(n, o) for n, o in zip(sizes, outputs, strict=True)]
+    for m in np.ndindex(*outputs):
+        covered = list(itertools.product(*(axis[i] for axis, i in zip(table, m, strict=True))))
+        for i in covered:
+            dx[:, *i] += dy[:, *m] / len(covered)
+    return dx
+
+
+def power_sum(x: Array, axes: Sequence[Axis], p: float) -> Array:
+    """The Lp norm under each window."""
+    return total(np.abs(x) ** p, axes) ** (1 / p)
+
+
+def folded(x: Array, axes: Sequence[Axis], reduce: Any, init: Any) -> Array:
+    """Samples under each window reduced one after the other, in row-major order."""
+    y = empty_output(x, axes, init, x.dtype)
+    for m in outputs(axes):
+        for i in samples(axes, m):
+            y[:, *m] = reduce(y[:, *m], x[:, *i])
+    return y
+
+
+def fractional_starts(size: int, window: int, count: int, u: float) -> list[int]:
+    """First samples of fractional windows, Graham's pseudo-random sequence."""
+    if count == 1:
+        return [size - window]
+    pace = (size - window) / (count - 1)
+    return [int((i + u) * pace) - int(u * pace) for i in range(count - 1)] + [size - window]

@@ -14,6 +14,8 @@ import jaxconv
 
 PACKAGE = Path(jaxconv.__file__).parent
 PUBLIC = {
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
     "avg_pool",
     "conv",
     "conv_general_dilated",
@@ -23,8 +25,15 @@ PUBLIC = {
     "convolve",
     "correlate",
     "explain",
+    "fractional_max_pool",
+    "global_avg_pool",
+    "global_max_pool",
+    "lp_pool",
     "max_pool",
+    "max_pool_with_argmax",
+    "max_unpool",
     "min_pool",
+    "pool",
     "sum_pool",
 }
 FUNCTIONS = sorted(name for name in jaxconv.__all__ if callable(getattr(jaxconv, name, None)))

@@ -42,7 +42,7 @@ def test_averages_divide_by_what_is_counted(case: PoolCase, include_pad: bool) -
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(case=random_cases())
 def test_random_geometry(case: PoolCase) -> None:
     x = case.ties(levels=5)
@@ -64,7 +64,7 @@ def lax_pool(x: Any, init: Any, reducer: Any, case: PoolCase) -> jax.Array:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if not c.axes[0].ceil], ids=str)
+@pytest.mark.parametrize("case", [c for c in CASES if not c.axes[0].ceil][::3], ids=str)
 def test_lax_agrees(case: PoolCase) -> None:
     x = jnp.asarray(case.normal())
     np.testing.assert_array_equal(max_pool(x, **case.options), lax_pool(x, -jnp.inf, lax.max, case))

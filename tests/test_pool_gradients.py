@@ -42,7 +42,9 @@ def pull_back(pool: Any, x: Any, dy: Any, **options: Any) -> jax.Array:
 def test_extreme_gradients_go_to_the_winners(case: PoolCase, autodiff: str) -> None:
     """The second derivative in dy is the transpose: it collects what lies at the winners."""
     dy, a = cotangent(case), case.normal(5)
-    for pool, x in ((max_pool, case.ties()), (min_pool, case.normal())):
+    pools = [(max_pool, case.ties()), (min_pool, case.normal())]
+    # A maximum of the long windows, whose passes take longest to compile, tells enough.
+    for pool, x in pools[: 1 if max(a.taps for a in case.axes) > 6 else 2]:
         minimum = pool is min_pool
 
         def routed(dy: Any, x: Any = x, pool: Any = pool) -> jax.Array:
@@ -55,7 +57,7 @@ def test_extreme_gradients_go_to_the_winners(case: PoolCase, autodiff: str) -> N
         np.testing.assert_array_equal(collected, expected)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(case=random_cases())
 def test_random_geometry(case: PoolCase) -> None:
     x, dy = case.ties(), cotangent(case)
@@ -77,7 +79,7 @@ def test_linear_gradients_are_the_transpose(case: PoolCase, autodiff: str) -> No
     np.testing.assert_allclose((dx * x).sum(), (oracle_pool.total(x, case.axes) * dy).sum())
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CASES[1::3], ids=str)
 def test_the_transpose_of_the_transpose_is_the_pool(case: PoolCase) -> None:
     x, dy = case.normal(), cotangent(case)
     for pool, include_pad in ((avg_pool, True), (avg_pool, False)):
@@ -100,17 +102,19 @@ def test_finite_differences_at_two_orders(pool: Any, case: PoolCase) -> None:
 
 @pytest.mark.parametrize("pool", [max_pool, min_pool, avg_pool, sum_pool], ids=lambda p: p.__name__)
 def test_jax_differentiates_in_either_mode(pool: Any) -> None:
+    """Forward over reverse through the lax primitives gives what reverse over reverse by the rules gives."""
     case = PoolCase("small", CASES[2].axes, 1, 1)
-    size = int(np.prod(case.shape))
-    x = jnp.asarray(np.random.default_rng(0).permutation(size).reshape(case.shape) / size)
+    x, t = jnp.asarray(case.ties()), jnp.asarray(case.normal(1))
 
-    def energy(x: Any) -> jax.Array:
-        return (pool(x, autodiff="jax", **case.options) ** 3).sum()
+    def energy(x: Any, **options: Any) -> jax.Array:
+        return (pool(x, **options, **case.options) ** 3).sum()
 
-    check_grads(energy, (x,), 2, ["fwd", "rev"], eps=1e-5)
-    hessian = jax.hessian(energy)(x).reshape(size, size)
-    by_rules = jax.jacrev(jax.grad(lambda x: (pool(x, **case.options) ** 3).sum()))(x)
-    np.testing.assert_allclose(hessian, by_rules.reshape(size, size), rtol=1e-9, atol=1e-9)
+    gradient = jax.jit(jax.grad(energy))
+    _, slope = jax.jvp(lambda x: energy(x, autodiff="jax"), (x,), (t,))
+    np.testing.assert_allclose(slope, (gradient(x) * t).sum(), rtol=1e-9)
+    hessian = jax.jit(jax.hessian(lambda x: energy(x, autodiff="jax")))(x)
+    by_rules = jax.jit(jax.jacrev(jax.grad(energy)))(x)
+    np.testing.assert_allclose(hessian, by_rules, rtol=1e-9, atol=1e-9)
 
 
 def test_third_order() -> None:
@@ -141,7 +145,8 @@ def test_ties_go_to_the_first_in_row_major_order(autodiff: str) -> None:
         np.testing.assert_array_equal(dx, expected)
 
 
-@CASES_BOTH_WAYS
+@BOTH_WAYS
+@pytest.mark.parametrize("case", [c for c in CASES if max(a.lo for a in c.axes) > 0][::2], ids=str)
 def test_padding_never_takes_a_gradient_from_a_sample(case: PoolCase, autodiff: str) -> None:
     """All samples are the value of the padding: each window's gradient is that of its first sample."""
     dy = cotangent(case)

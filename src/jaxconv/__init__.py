@@ -11,11 +11,22 @@ from ._pool import avg_pool as avg_pool
 from ._pool import max_pool as max_pool
 from ._pool import min_pool as min_pool
 from ._pool import sum_pool as sum_pool
+from ._pool_adaptive import adaptive_avg_pool as adaptive_avg_pool
+from ._pool_adaptive import adaptive_max_pool as adaptive_max_pool
+from ._pool_adaptive import global_avg_pool as global_avg_pool
+from ._pool_adaptive import global_max_pool as global_max_pool
+from ._pool_argmax import max_pool_with_argmax as max_pool_with_argmax
+from ._pool_argmax import max_unpool as max_unpool
+from ._pool_fractional import fractional_max_pool as fractional_max_pool
+from ._pool_general import lp_pool as lp_pool
+from ._pool_general import pool as pool
 from ._signal import convolve as convolve
 from ._signal import correlate as correlate
 from ._transpose import conv_transpose as conv_transpose
 
 __all__ = [
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
     "avg_pool",
     "conv",
     "conv_general_dilated",
@@ -25,8 +36,15 @@ __all__ = [
     "convolve",
     "correlate",
     "explain",
+    "fractional_max_pool",
+    "global_avg_pool",
+    "global_max_pool",
+    "lp_pool",
     "max_pool",
+    "max_pool_with_argmax",
+    "max_unpool",
     "min_pool",
+    "pool",
     "sum_pool",
 ]
 

@@ -8,22 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from jax import Array
 
-from ._pool_call import (
-    as_array,
-    check_divisor,
-    check_flag,
-    context,
-    execute,
-    is_hand_derived,
-    make_geometry,
-)
+from ._front import context, hand_derived
+from ._pool_call import as_averaged, as_inputs, check_divisor, check_flag, execute, make_geometry
 from ._pool_extreme import ExtremePool
-from ._pool_geometry import Shape, counts
-from ._pool_linear import LinearPool
+from ._pool_geometry import counts
+from ._pool_linear import LinearPool, divisor_of
 
 
 def max_pool(
@@ -154,22 +145,16 @@ def avg_pool(
     )  # fmt: skip
     flags = dict(count_include_pad=count_include_pad, divisor_override=divisor_override)
     with context("avg_pool", **given, **flags):
-        x = as_array(inputs, "ifc")
+        x = as_inputs(inputs, "ifc")
         check_flag(count_include_pad, "count_include_pad")
         geometry = make_geometry(x.shape, window_shape, strides, padding, window_dilation, ceil_mode)
         if divisor_override is None:
-            divisor = _divisor(
-                tuple(
-                    counts(w, hi, count_include_pad)
-                    for w, hi in zip(geometry.windows, geometry.his, strict=True)
-                )
-            )
+            axes = zip(geometry.windows, geometry.his, strict=True)
+            divisor = divisor_of([counts(w, hi, count_include_pad) for w, hi in axes])
         else:
             divisor = check_divisor(divisor_override)
-        hand_derived = is_hand_derived(autodiff)
-    if jnp.issubdtype(x.dtype, jnp.integer):
-        x = x.astype(jax.eval_shape(jnp.mean, x).dtype)
-    return execute(LinearPool(geometry.windows, divisor), hand_derived, x)
+        by_hand = hand_derived(autodiff)
+    return execute(LinearPool(geometry.windows, divisor), by_hand, as_averaged(x))
 
 
 def sum_pool(
@@ -207,10 +192,10 @@ def sum_pool(
         window_dilation=window_dilation, ceil_mode=ceil_mode,
     )  # fmt: skip
     with context("sum_pool", **given):
-        x = as_array(inputs, "ifc")
+        x = as_inputs(inputs, "ifc")
         geometry = make_geometry(x.shape, window_shape, strides, padding, window_dilation, ceil_mode)
-        hand_derived = is_hand_derived(autodiff)
-    return execute(LinearPool(geometry.windows), hand_derived, x)
+        by_hand = hand_derived(autodiff)
+    return execute(LinearPool(geometry.windows), by_hand, x)
 
 
 def _extreme(
@@ -229,17 +214,7 @@ def _extreme(
         window_dilation=window_dilation, ceil_mode=ceil_mode,
     )  # fmt: skip
     with context(function, **given):
-        x = as_array(inputs, "bif")
+        x = as_inputs(inputs, "bif")
         geometry = make_geometry(x.shape, window_shape, strides, padding, window_dilation, ceil_mode)
-        hand_derived = is_hand_derived(autodiff)
-    return execute(ExtremePool(geometry.windows, minimum), hand_derived, x)
-
-
-def _divisor(per_axis: tuple[Shape, ...]) -> int | tuple[Shape, ...]:
-    """One integer where every window counts alike."""
-    product = 1
-    for axis in per_axis:
-        if len(set(axis)) > 1 or 0 in axis:
-            return per_axis
-        product *= axis[0] if axis else 1
-    return product
+        by_hand = hand_derived(autodiff)
+    return execute(ExtremePool(geometry.windows, minimum), by_hand, x)

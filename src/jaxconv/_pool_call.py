@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ._pool_extreme import ExtremePool, extreme_pool
+from ._front import as_array, flatten_batch
 from ._pool_geometry import Shape, ceil_hi
-from ._pool_linear import LinearPool, linear_pool, run_linear
 from ._window import (
     EXTENSION_MODES,
     ZERO_PADDING_NAMES,
@@ -26,7 +24,23 @@ from ._window import (
     resolve_padding,
 )
 
-Pool: TypeAlias = ExtremePool | LinearPool
+KINDS = {
+    "b": (jnp.bool_, "booleans"),
+    "i": (jnp.integer, "integers"),
+    "f": (jnp.floating, "floats"),
+    "c": (jnp.complexfloating, "complex numbers"),
+}
+
+
+class Pool(Protocol):
+    """Everything static about a pooling, and the pooling itself."""
+
+    @property
+    def windows(self) -> tuple[Any, ...]:
+        """One entry per spatial axis."""
+
+    def apply(self, x: Array, hand_derived: bool) -> Any:
+        """x `[N, *S, C]` pooled, an array `[N, *M, C]` or several."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,27 +52,12 @@ class Geometry:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def execute(pool: Pool, hand_derived: bool, x: Array) -> Array:
-    """The pooling of x `[*batch, *S, C]` as one compiled function."""
+def execute(pool: Pool, hand_derived: bool, x: Array) -> Any:
+    """The pooling of x `[*batch, *S, C]`, an array or several, as one compiled function."""
     rank = len(pool.windows)
     batch = x.shape[: x.ndim - rank - 1]
-    flat = x.reshape(flatten_batch(x.shape, rank))
-    if isinstance(pool, ExtremePool):
-        y = extreme_pool(pool, hand_derived, flat)
-    elif hand_derived and jnp.issubdtype(x.dtype, jnp.inexact):
-        y = linear_pool(pool, False, flat)
-    else:
-        y = run_linear(pool, False, flat)
-    return y.reshape(*batch, *y.shape[1:])
-
-
-def flatten_batch(shape: Sequence[int], rank: int) -> Shape:
-    """`[*batch, *S, C]` -> `[N, *S, C]`; no batch axis gives N = 1."""
-    axes = len(shape) - rank - 1
-    batch: Any = 1
-    for size in shape[:axes]:
-        batch = batch * size
-    return (batch, *shape[axes:])
+    results = pool.apply(x.reshape(flatten_batch(x.shape, rank)), hand_derived)
+    return jax.tree.map(lambda y: y.reshape(*batch, *y.shape[1:]), results)
 
 
 def make_geometry(
@@ -137,47 +136,16 @@ def check_divisor(divisor: Any) -> int:
     return divisor
 
 
-def is_hand_derived(autodiff: Any) -> bool:
-    """Whether `autodiff` asks for the hand-derived reverse rules."""
-    if autodiff not in ("custom", "jax"):
-        raise ValueError(
-            '`autodiff` must be "custom" (hand-derived reverse rules) or "jax" (forward mode too), '
-            f"got {autodiff!r}"
-        )
-    return autodiff == "custom"
-
-
-def as_array(value: Any, kinds: str) -> Array:
-    """`inputs` as a JAX array whose dtype is of one of `kinds`, NumPy's kind letters."""
-    if not hasattr(value, "shape") or not hasattr(value, "dtype"):
-        raise TypeError(f"`inputs` must be an array, got {type(value).__name__}; convert it with jnp.asarray")
-    x = jnp.asarray(value)
-    names = {
-        "b": jnp.bool_,
-        "i": jnp.integer,
-        "f": jnp.floating,
-        "c": jnp.complexfloating,
-    }
-    if not any(jnp.issubdtype(x.dtype, names[k]) for k in kinds):
-        words = {"b": "booleans", "i": "integers", "f": "floats", "c": "complex numbers"}
-        raise TypeError(
-            f"`inputs` must be {' or '.join(words[k] for k in kinds)}, got {x.dtype}; cast it with .astype"
-        )
+def as_inputs(value: Any, kinds: str) -> Array:
+    """`inputs` as a JAX array whose dtype is of one of `kinds`: b, i, f or c as NumPy's kind letters."""
+    x = as_array(value, "inputs", 1)
+    chosen = [KINDS[letter] for letter in kinds]
+    if not any(jnp.issubdtype(x.dtype, kind) for kind, _ in chosen):
+        words = " or ".join(name for _, name in chosen)
+        raise TypeError(f"`inputs` must be {words}, got {x.dtype}; cast it with .astype")
     return x
 
 
-@contextlib.contextmanager
-def context(function: str, **given: Any) -> Iterator[None]:
-    """Append the call's shapes and options, once, to the short messages of the layers below."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        options = ", ".join(f"{name}={describe(value)}" for name, value in given.items())
-        raise type(error)(f"{error}\n  in {function}({options})") from None
-
-
-def describe(value: Any) -> str:
-    """Arrays as dtype[shape], all else as Python prints it."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"{value.dtype}{list(value.shape)}"
-    return repr(value)
+def as_averaged(x: Array) -> Array:
+    """Integers in the float dtype of their mean."""
+    return x.astype(jax.eval_shape(jnp.mean, x).dtype) if jnp.issubdtype(x.dtype, jnp.integer) else x

@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ._pool_geometry import Stage, first_real_taps, live_taps, stages
+from ._pool_geometry import Stage, diagonals, first_real_taps, live_taps, stages
 from ._pool_linear import accumulator
-from ._pool_taps import fence, spread, tap
+from ._pool_taps import fence, spread, stored, tap
 from ._window import Window
 
 
@@ -34,39 +34,54 @@ class ExtremePool:
     windows: tuple[Window, ...]
     minimum: bool = False
 
+    def apply(self, x: Array, hand_derived: bool) -> Array:
+        """x `[N, *S, C]` pooled."""
+        dtype = x.dtype
+        x = widened(x, self.minimum)
+        for stage in self.stages():
+            x, _ = extreme(stage, self.minimum, x, hand_derived)
+        return x.astype(dtype)
+
     def stages(self) -> Iterator[Stage]:
         """The passes that make up the pooling, in order."""
         for chains in stages(self.windows, overlapping=True):
             yield from itertools.chain(*chains)
 
 
-def extreme_pool(pool: ExtremePool, hand_derived: bool, x: Array) -> Array:
-    """The pooling of x `[N, *S, C]`.
+def widened(x: Array, minimum: bool) -> Array:
+    """bfloat16 and float16 as float32, so that gradients are added there and rounded once.
 
-    bfloat16 and float16 pass through the stages as float32, so that gradients are added there and rounded
-    once. Floats without an infinity stay: float32's, as padding, could not be cast back.
+    Floats without an infinity stay: float32's, as padding, could not be cast back.
     """
-    dtype = x.dtype
-    rule = _extreme if hand_derived and jnp.issubdtype(dtype, jnp.inexact) else _differentiable
-    if worst(dtype, pool.minimum) in (math.inf, -math.inf):
-        x = x.astype(accumulator(dtype))
-    for stage in pool.stages():
-        x = rule(stage, pool.minimum, x)
-    return x.astype(dtype)
+    if worst(x.dtype, minimum) in (math.inf, -math.inf):
+        return x.astype(accumulator(x.dtype))
+    return x
+
+
+def extreme(stage: Stage, minimum: bool, x: Array, hand_derived: bool) -> tuple[Array, Array]:
+    """The extreme tap of every output and its number."""
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        return values(stage, minimum, x), winners_of(stage, minimum, x)
+    if hand_derived:
+        return _extreme(stage, minimum, x)
+    # A selection of fixed taps: JAX differentiates it in either mode.
+    winners = winners_of(stage, minimum, lax.stop_gradient(x))
+    return collect(stage, winners, x, worst(x.dtype, minimum)), winners
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _extreme(stage: Stage, minimum: bool, x: Array) -> Array:
-    return values(stage, minimum, x)
+def _extreme(stage: Stage, minimum: bool, x: Array) -> tuple[Array, Array]:
+    return values(stage, minimum, x), winners_of(stage, minimum, x)
 
 
-def _extreme_fwd(stage: Stage, minimum: bool, x: Array) -> tuple[Array, Array]:
-    # The value through the rule itself, or JAX would differentiate the maxima at the next order.
-    return _extreme(stage, minimum, x), winners_of(stage, minimum, x)
+def _extreme_fwd(stage: Stage, minimum: bool, x: Array) -> tuple[tuple[Array, Array], Array]:
+    y, winners = _extreme(stage, minimum, x)
+    return (y, winners), winners
 
 
-def _extreme_bwd(stage: Stage, minimum: bool, winners: Array, dy: Array) -> tuple[Array]:
+def _extreme_bwd(stage: Stage, minimum: bool, winners: Array, cotangents: tuple[Array, Any]) -> tuple[Array]:
     del minimum
+    dy, _ = cotangents
     return (_routed(stage, True, winners, dy),)
 
 
@@ -87,14 +102,6 @@ def _routed_bwd(stage: Stage, to_samples: bool, winners: Array, c: Array) -> tup
 
 
 _routed.defvjp(_routed_fwd, _routed_bwd)
-
-
-def _differentiable(stage: Stage, minimum: bool, x: Array) -> Array:
-    """The pooling as a selection of fixed taps, which JAX differentiates in either mode."""
-    if not jnp.issubdtype(x.dtype, jnp.inexact):
-        return values(stage, minimum, x)
-    winners = winners_of(stage, minimum, lax.stop_gradient(x))
-    return collect(stage, winners, x, worst(x.dtype, minimum))
 
 
 def values(stage: Stage, minimum: bool, x: Array) -> Array:
@@ -150,6 +157,8 @@ def route(stage: Stage, winners: Array, dy: Array) -> Array:
     def term(taps: Any, winners: Array, dy: Array) -> Array:
         return jnp.where(winners.astype(jnp.int32) == taps, dy, jnp.zeros((), dy.dtype))
 
+    if all(len(diagonals(w)) == 1 for w in stage):
+        winners = stored(winners)
     return spread(stage, (winners, dy), term)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,12 @@ class LinearPool:
 
     windows: tuple[Window, ...]
     divisor: int | tuple[Shape, ...] = 1
+
+    def apply(self, x: Array, hand_derived: bool) -> Array:
+        """x `[N, *S, C]` pooled."""
+        if hand_derived and jnp.issubdtype(x.dtype, jnp.inexact):
+            return linear_pool(self, False, x)
+        return run_linear(self, False, x)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -98,3 +105,10 @@ def accumulator(dtype: Any) -> jnp.dtype:
     if jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize < 4:
         return jnp.dtype("float32")
     return jnp.dtype(dtype)
+
+
+def divisor_of(per_axis: Sequence[Shape]) -> int | tuple[Shape, ...]:
+    """Counts per axis as one integer where every window counts alike."""
+    if any(len(set(axis)) > 1 or 0 in axis for axis in per_axis):
+        return tuple(per_axis)
+    return math.prod(axis[0] for axis in per_axis if axis)
