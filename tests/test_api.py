@@ -34,6 +34,7 @@ PUBLIC = {
     "max_unpool",
     "min_pool",
     "pool",
+    "reduce_window",
     "sum_pool",
 }
 FUNCTIONS = sorted(name for name in jaxconv.__all__ if callable(getattr(jaxconv, name, None)))

@@ -42,7 +42,7 @@ def test_averages_divide_by_what_is_counted(case: PoolCase, include_pad: bool) -
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(case=random_cases())
 def test_random_geometry(case: PoolCase) -> None:
     x = case.ties(levels=5)

@@ -32,9 +32,8 @@ REFUSED: list[tuple[type[Exception], dict[str, Any], str]] = [
     (ValueError, {"window_dilation": (1, 0)},
      "`window_dilation` must be at least 1 on every axis, got (1, 0)"),
     (ValueError, {"padding": "SOME"}, "`padding` must be one of VALID, SAME"),
-    (ValueError, {"padding": "reflect"},
-     "`padding` must be one of VALID, SAME, SAME_LOWER, FULL, CAUSAL, an int, or (lo, hi) pairs for "
-     "pooling, got 'reflect'; extend the input with jnp.pad first"),
+    (ValueError, {"padding": "reflect", "inputs": X[:, :0], "window_shape": (3, 3)},
+     "`padding` that extends the input (reflect) needs samples on every axis, got spatial sizes (0, 6)"),
     (ValueError, {"padding": [(1, 1)]},
      "`padding` must have one (lo, hi) pair per spatial axis (2), got 1"),
     (ValueError, {"padding": [(-3, -3), (0, 0)]},

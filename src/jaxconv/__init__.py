@@ -18,8 +18,9 @@ from ._pool_adaptive import global_max_pool as global_max_pool
 from ._pool_argmax import max_pool_with_argmax as max_pool_with_argmax
 from ._pool_argmax import max_unpool as max_unpool
 from ._pool_fractional import fractional_max_pool as fractional_max_pool
-from ._pool_general import lp_pool as lp_pool
-from ._pool_general import pool as pool
+from ._pool_norm import lp_pool as lp_pool
+from ._pool_reduce import pool as pool
+from ._pool_reduce import reduce_window as reduce_window
 from ._signal import convolve as convolve
 from ._signal import correlate as correlate
 from ._transpose import conv_transpose as conv_transpose
@@ -45,6 +46,7 @@ __all__ = [
     "max_unpool",
     "min_pool",
     "pool",
+    "reduce_window",
     "sum_pool",
 ]
 

@@ -40,7 +40,8 @@ def max_pool(
       window_shape: sizes of the window, one per spatial axis.
       strides: moves of the window, an int or one per axis; None is 1, as in Flax.
       padding: "VALID", "SAME", "SAME_LOWER", "FULL", "CAUSAL", an int for every side, or one int or
-        (lo, hi) pair per axis; negative amounts crop. It holds the dtype's lowest value.
+        (lo, hi) pair per axis; negative amounts crop. It holds the dtype's lowest value. "CIRCULAR",
+        "REFLECT" and "EDGE" extend the input by ((Ke - 1) // 2, Ke // 2) of its own samples instead.
       window_dilation: distance of neighbouring taps; None is 1.
       ceil_mode: round the output size up, PyTorch's and ONNX's way: a last window that would start in the
         padding after the input is dropped.
@@ -154,7 +155,7 @@ def avg_pool(
         else:
             divisor = check_divisor(divisor_override)
         by_hand = hand_derived(autodiff)
-    return execute(LinearPool(geometry.windows, divisor), by_hand, as_averaged(x))
+    return execute(LinearPool(geometry.windows, divisor), by_hand, as_averaged(x), geometry.extension)
 
 
 def sum_pool(
@@ -195,7 +196,7 @@ def sum_pool(
         x = as_inputs(inputs, "ifc")
         geometry = make_geometry(x.shape, window_shape, strides, padding, window_dilation, ceil_mode)
         by_hand = hand_derived(autodiff)
-    return execute(LinearPool(geometry.windows), by_hand, x)
+    return execute(LinearPool(geometry.windows), by_hand, x, geometry.extension)
 
 
 def _extreme(
@@ -217,4 +218,4 @@ def _extreme(
         x = as_inputs(inputs, "bif")
         geometry = make_geometry(x.shape, window_shape, strides, padding, window_dilation, ceil_mode)
         by_hand = hand_derived(autodiff)
-    return execute(ExtremePool(geometry.windows, minimum), by_hand, x)
+    return execute(ExtremePool(geometry.windows, minimum), by_hand, x, geometry.extension)

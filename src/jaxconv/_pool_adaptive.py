@@ -11,14 +11,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 from jax import Array
 
 from ._front import context, hand_derived
 from ._pool_argmax import check_sizes
 from ._pool_call import as_averaged, as_inputs, check_flag, execute
+from ._pool_classes import Classes, pool_classes
 from ._pool_extreme import ExtremePool
-from ._pool_geometry import Shape, identity_window
+from ._pool_geometry import Shape, Stage
 from ._pool_linear import LinearPool, accumulator
 from ._window import Window
 
@@ -143,33 +143,25 @@ def global_max_pool(inputs: Any, *, keepdims: bool = False, autodiff: str = "cus
 class AdaptivePool:
     """For each axis the windows whose results, interleaved, are the output."""
 
-    windows: tuple[tuple[Window, ...], ...]
+    windows: tuple[Classes, ...]
     mean: bool
 
     def apply(self, x: Array, by_hand: bool) -> Array:
-        """x `[N, *S, C]` pooled, the last axis first as in `ExtremePool`."""
+        """x `[N, *S, C]` pooled."""
         dtype = x.dtype
         if self.mean:
             x = x.astype(accumulator(dtype))
-        if all(len(classes) == 1 for classes in self.windows):
-            return self._pool([classes[0] for classes in self.windows], x, by_hand).astype(dtype)
-        for axis in reversed(range(len(self.windows))):
-            around = [identity_window(n) for n in x.shape[1:-1]]
-            parts = [
-                self._pool([*around[:axis], window, *around[axis + 1 :]], x, by_hand)
-                for window in self.windows[axis]
-            ]
-            x = parts[0] if len(parts) == 1 else _interleaved(parts, axis + 1)
-        return x.astype(dtype)
+        (y,) = pool_classes(self.windows, lambda windows, a: [self._pool(windows, a[0], by_hand)], [x])
+        return y.astype(dtype)
 
-    def _pool(self, windows: Sequence[Window], x: Array, by_hand: bool) -> Array:
+    def _pool(self, windows: Stage, x: Array, by_hand: bool) -> Array:
         if self.mean:
-            pool = LinearPool(tuple(windows), math.prod(w.size for w in windows))
+            pool = LinearPool(windows, math.prod(w.size for w in windows))
             return pool.apply(x, by_hand)
-        return ExtremePool(tuple(windows)).apply(x, by_hand)
+        return ExtremePool(windows).apply(x, by_hand)
 
 
-def make_bins(shape: Shape, output_shape: Any) -> tuple[tuple[Window, ...], ...]:
+def make_bins(shape: Shape, output_shape: Any) -> tuple[Classes, ...]:
     """The windows of each axis, one for each class of outputs."""
     outputs = check_sizes(output_shape, "output_shape", minimum=1)
     if len(shape) < len(outputs) + 1:
@@ -182,7 +174,7 @@ def make_bins(shape: Shape, output_shape: Any) -> tuple[tuple[Window, ...], ...]
     return tuple(axis_bins(n, o) for n, o in zip(sizes, outputs, strict=True))
 
 
-def axis_bins(size: int, outputs: int) -> tuple[Window, ...]:
+def axis_bins(size: int, outputs: int) -> Classes:
     """One window for each class of outputs that have bins of one size at equal distances."""
     times = math.gcd(size, outputs)
     stride = size // times
@@ -212,12 +204,6 @@ def check_samples(sizes: Sequence[int]) -> None:
         raise ValueError(
             f"`inputs` must have at least one sample on every spatial axis, got spatial sizes {tuple(sizes)}"
         )
-
-
-def _interleaved(parts: Sequence[Array], axis: int) -> Array:
-    stacked = jnp.stack(parts, axis + 1)
-    shape = stacked.shape
-    return stacked.reshape(*shape[:axis], shape[axis] * shape[axis + 1], *shape[axis + 2 :])
 
 
 def _squeezed(y: Array, keepdims: bool) -> Array:

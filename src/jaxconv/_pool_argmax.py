@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ._front import as_array, context, flatten_batch, hand_derived
+from ._patches import extend
 from ._pool_call import as_inputs, execute, make_geometry
 from ._pool_extreme import ExtremePool, collect, extreme, widened
 from ._pool_geometry import Shape
-from ._window import Window, as_ints
+from ._window import Extension, Window, as_ints
 
 
 def max_pool_with_argmax(
@@ -40,7 +41,7 @@ def max_pool_with_argmax(
 
     Returns:
       values `[*batch, *M, C]` of inputs' dtype, and indices, int32 of the same shape; -1 for a window on
-      padding alone.
+      padding alone, and the position of the original for a copy that extends the input.
 
     Raises:
       ValueError, TypeError: as `max_pool`.
@@ -60,7 +61,7 @@ def max_pool_with_argmax(
         x = as_inputs(inputs, "bif")
         geometry = make_geometry(x.shape, window_shape, strides, padding, window_dilation, ceil_mode)
         by_hand = hand_derived(autodiff)
-    return execute(ArgmaxPool(geometry.windows), by_hand, x)
+    return execute(ArgmaxPool(geometry.windows, geometry.extension), by_hand, x, geometry.extension)
 
 
 def max_unpool(values: Any, indices: Any, output_shape: Sequence[int], *, autodiff: str = "custom") -> Array:
@@ -120,14 +121,17 @@ def check_sizes(sizes: Any, name: str, minimum: int) -> Shape:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ArgmaxPool:
-    """The maximum over `windows` and its position."""
+    """The maximum over `windows` and its position in the input before its extension."""
 
     windows: tuple[Window, ...]
+    extension: Extension | None = None
 
     def apply(self, x: Array, by_hand: bool) -> tuple[Array, Array]:
         """x `[N, *S, C]` pooled, and the positions of the winners."""
-        dtype, space = x.dtype, x.shape[1:-1]
+        dtype, extension = x.dtype, self.extension
+        space = x.shape[1:-1] if extension is None else extension.sizes
         plane = lax.iota(jnp.int32, math.prod(space)).reshape(1, *space, 1)
+        plane = plane if extension is None else extend(plane, extension)
         positions = jnp.broadcast_to(plane, x.shape)
         x = widened(x, minimum=False)
         for stage in ExtremePool(self.windows).stages():

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from ._front import as_array, flatten_batch
+from ._patches import extend
 from ._pool_geometry import Shape, ceil_hi
 from ._window import (
-    EXTENSION_MODES,
-    ZERO_PADDING_NAMES,
+    Extension,
     Window,
     as_int,
     as_ints,
@@ -45,18 +45,23 @@ class Pool(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Geometry:
-    """The windows of a call, and the padding after the input before ceil_mode added to it."""
+    """The windows of a call, the padding after the input before ceil_mode added to it, and the extension.
+
+    The windows of an extended input are those over the extension, whose copies count as samples.
+    """
 
     windows: tuple[Window, ...]
     his: tuple[int, ...]
+    extension: Extension | None = None
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def execute(pool: Pool, hand_derived: bool, x: Array) -> Any:
+@functools.partial(jax.jit, static_argnums=(0, 1, 3))
+def execute(pool: Pool, hand_derived: bool, x: Array, extension: Extension | None = None) -> Any:
     """The pooling of x `[*batch, *S, C]`, an array or several, as one compiled function."""
     rank = len(pool.windows)
     batch = x.shape[: x.ndim - rank - 1]
-    results = pool.apply(x.reshape(flatten_batch(x.shape, rank)), hand_derived)
+    x = x.reshape(flatten_batch(x.shape, rank))
+    results = pool.apply(x if extension is None else extend(x, extension), hand_derived)
     return jax.tree.map(lambda y: y.reshape(*batch, *y.shape[1:]), results)
 
 
@@ -81,9 +86,13 @@ def make_geometry(
     dilation = 1 if window_dilation is None else window_dilation
     dilation = as_ints(dilation, rank, "window_dilation", minimum=1)
     check_flag(ceil_mode, "ceil_mode")
-    check_padding_name(padding)
     extents = [dilated(k, d) for k, d in zip(sizes, dilation, strict=True)]
-    pads, _ = resolve_padding(padding, in_sizes, extents, strides)
+    pads, mode = resolve_padding(padding, in_sizes, extents, strides)
+    extension = None
+    if mode is not None:
+        extension = check_extension(Extension(in_sizes, pads, mode))
+        in_sizes = tuple(n + lo + hi for n, (lo, hi) in zip(in_sizes, pads, strict=True))
+        pads = ((0, 0),) * rank
     axes = zip(in_sizes, sizes, strides, dilation, pads, strict=True)
     windows = tuple(Window(n, k, s, d, 1, lo, hi) for n, k, s, d, (lo, hi) in axes)
     check_not_negative(windows)
@@ -94,7 +103,7 @@ def make_geometry(
                 f"`padding` must not be negative with `ceil_mode`, got {pads}; crop the inputs first"
             )
         windows = tuple(dataclasses.replace(w, hi=ceil_hi(w)) for w in windows)
-    return Geometry(windows, his)
+    return Geometry(windows, his, extension)
 
 
 def check_window_shape(window_shape: Any) -> Shape:
@@ -112,14 +121,15 @@ def check_window_shape(window_shape: Any) -> Shape:
     return as_ints(sizes, len(sizes), "window_shape", minimum=1)
 
 
-def check_padding_name(padding: Any) -> None:
-    """Pooling pads with what never wins or counts, so the extension modes of convolution do not apply."""
-    if isinstance(padding, str) and padding.upper() in EXTENSION_MODES:
-        known = ", ".join(ZERO_PADDING_NAMES)
-        raise ValueError(
-            f"`padding` must be one of {known}, an int, or (lo, hi) pairs for pooling, got {padding!r}; "
-            "extend the input with jnp.pad first"
-        )
+def check_extension(extension: Extension) -> Extension:
+    """Copies need something to be copied from."""
+    for size, (lo, hi) in zip(extension.sizes, extension.pads, strict=True):
+        if size == 0 and lo + hi > 0:
+            raise ValueError(
+                f"`padding` that extends the input ({extension.mode}) needs samples on every axis, got "
+                f'spatial sizes {extension.sizes}; give "VALID" or numbers'
+            )
+    return extension
 
 
 def check_flag(value: Any, name: str) -> None:

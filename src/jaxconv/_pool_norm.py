@@ -1,23 +1,20 @@
-"""Pooling by other reductions: the Lp norm, and any associative function."""
+"""Lp pooling: the norm of the samples under each window."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from ._front import context, flatten_batch, hand_derived
+from ._front import context, hand_derived
 from ._pool_call import as_inputs, check_flag, execute, make_geometry
 from ._pool_extreme import ExtremePool
-from ._pool_geometry import Stage, counts, live_taps, stages
+from ._pool_geometry import counts
 from ._pool_linear import LinearPool, accumulator, divisor_of
-from ._pool_taps import fence, tap
 from ._window import Window
 
 
@@ -70,62 +67,7 @@ def lp_pool(
         by_hand = hand_derived(autodiff)
         axes = zip(geometry.windows, geometry.his, strict=True)
         divisor = divisor_of([counts(w, hi, include_pad=True) for w, hi in axes]) if signed else 1
-    return execute(LpPool(geometry.windows, power, signed, divisor), by_hand, x)
-
-
-def pool(
-    inputs: Any,
-    init: Any,
-    reduce_fn: Callable[[Array, Array], Array],
-    window_shape: Sequence[int],
-    strides: int | Sequence[int] | None = None,
-    padding: Any = "VALID",
-    *,
-    window_dilation: int | Sequence[int] | None = None,
-    ceil_mode: bool = False,
-) -> Array:
-    """Any associative reduction under each window, channel by channel: Flax's `pool`, with a gradient.
-
-        y[*b, m, c] = reduce_fn over k of inputs[*b, m s + k d - lo, c]                       (T11, T2)
-
-    The samples are reduced in row-major order, in groups: reduce_fn must be associative, it need not be
-    commutative. JAX differentiates through it, in either mode and at any order. `max_pool`, `min_pool` and
-    `sum_pool` have rules of their own and are faster.
-
-    Args:
-      inputs: `[*batch, *S, C]` of any dtype.
-      init: the identity of reduce_fn, a scalar; padding holds it.
-      reduce_fn: of two arrays of one shape, elementwise. A named function is compiled once; a lambda made
-        anew for every call, every time.
-      window_shape, strides, padding, window_dilation, ceil_mode: as in `max_pool`.
-
-    Returns:
-      `[*batch, *M, C]` of inputs' dtype.
-
-    Raises:
-      ValueError, TypeError: as `max_pool`; an init that is no scalar, a reduce_fn that is no function.
-
-    Example:
-      >>> import jax.numpy as jnp, jaxconv
-      >>> jaxconv.pool(jnp.arange(1.0, 7.0).reshape(6, 1), 1.0, jnp.multiply, (3,), 3)[:, 0]
-      Array([  6., 120.], dtype=float32)
-    """
-    given = dict(
-        inputs=inputs, init=init, reduce_fn=reduce_fn, window_shape=window_shape, strides=strides,
-        padding=padding, window_dilation=window_dilation, ceil_mode=ceil_mode,
-    )  # fmt: skip
-    with context("pool", **given):
-        x = as_inputs(inputs, "bifc")
-        if not callable(reduce_fn):
-            raise TypeError(
-                f"`reduce_fn` must be a function of two arrays, got {reduce_fn!r}; for example jnp.add"
-            )
-        if jnp.ndim(init):
-            raise ValueError(
-                f"`init` must be a scalar, got shape {jnp.shape(init)}; give reduce_fn's identity"
-            )
-        geometry = make_geometry(x.shape, window_shape, strides, padding, window_dilation, ceil_mode)
-    return _reduced(geometry.windows, reduce_fn, x, jnp.asarray(init, x.dtype))
+    return execute(LpPool(geometry.windows, power, signed, divisor), by_hand, x, geometry.extension)
 
 
 def check_power(p: Any, signed: bool) -> float:
@@ -177,26 +119,3 @@ def _power(x: Array, exponent: float) -> Array:
     filled = jnp.where(there, x, jnp.ones_like(x))
     powered = lax.sqrt(filled) if exponent == 0.5 else lax.pow(filled, jnp.asarray(exponent, x.dtype))
     return jnp.where(there, powered, jnp.zeros_like(x))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _reduced(windows: Stage, reduce_fn: Callable[[Array, Array], Array], x: Array, init: Array) -> Array:
-    rank = len(windows)
-    batch = x.shape[: x.ndim - rank - 1]
-    y = x.reshape(flatten_batch(x.shape, rank))
-    for chains in stages(windows, overlapping=False):
-        parts = []
-        for chain in chains:
-            part = y
-            for stage in chain:
-                part = _reduce_taps(stage, reduce_fn, part, init)
-            parts.append(part)
-        y = functools.reduce(reduce_fn, parts)
-    return y.reshape(*batch, *y.shape[1:])
-
-
-def _reduce_taps(stage: Stage, reduce_fn: Callable[[Array, Array], Array], x: Array, init: Array) -> Array:
-    taps = [tap(x, stage, index, init) for _, index in live_taps(stage)]
-    if not taps:
-        return jnp.full((x.shape[0], *(w.out_size for w in stage), x.shape[-1]), init, x.dtype)
-    return fence(functools.reduce(reduce_fn, taps))
