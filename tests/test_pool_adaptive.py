@@ -155,7 +155,9 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("pool", "kind", "arguments", "message"), REFUSED, ids=lambda v: str(v)[:30])
+@pytest.mark.parametrize(
+    ("pool", "kind", "arguments", "message"), REFUSED, ids=lambda v: getattr(v, "__name__", str(v)[:30])
+)
 def test_refusals(pool: Any, kind: type[Exception], arguments: Any, message: str) -> None:
     with pytest.raises(kind, match=re.escape(message)) as caught:
         pool(*arguments)

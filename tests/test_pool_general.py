@@ -171,7 +171,9 @@ REFUSED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("function", "kind", "call", "message"), REFUSED, ids=lambda v: str(v)[:30])
+@pytest.mark.parametrize(
+    ("function", "kind", "call", "message"), REFUSED, ids=lambda v: getattr(v, "__name__", str(v)[:30])
+)
 def test_refusals(function: Any, kind: type[Exception], call: Any, message: str) -> None:
     with pytest.raises(kind, match=re.escape(message)) as caught:
         function(**call)
