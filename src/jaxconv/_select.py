@@ -4,7 +4,7 @@ On a CPU "auto" takes the first that suits and supports the problem, never XLA's
 
     depthwise   one channel on a side of each group: nothing to contract, a sum of taps
     grouped     any other groups
-    winograd    stride 1, 2 to 5 taps on two axes or more, 16 channels on both sides, 16 tiles
+    winograd    2 to 5 taps in a phase, where the multiplications saved outweigh the transforms, 16 tiles
     banded      fewer than 12 channels on a side, windows that overlap along the last axis
     gemm        everything else
 
@@ -24,11 +24,14 @@ import jax
 
 from ._problem import ConvProblem, Pass
 from .algorithms import BY_NAME, Algorithm
+from .algorithms._winograd_plan import count_products
 
 AUTO = "auto"
 
-# Channels on both sides from which Winograd's transforms pay.
-WINOGRAD_CHANNELS = 16
+# Winograd's products over the direct ones, at most, and channels on both sides times the share of the products
+# saved, at least, for the transforms to pay: 3 taps want 14 channels on two axes, 20 on one.
+WINOGRAD_PRODUCTS = 0.65
+WINOGRAD_SAVINGS = 10
 
 # Tiles in the batch from which the transformed kernel, read once per batch, is shared widely enough.
 WINOGRAD_TILES = 16
@@ -107,17 +110,11 @@ def _auto(problem: ConvProblem, pass_: Pass, platform: str) -> tuple[Algorithm, 
 
 def suits_winograd(problem: ConvProblem) -> bool:
     """Whether the transforms, which cost C + O an output, save more multiplications than that."""
-    sizes = [w.size for w in problem.windows if w.size > 1]
-    dense = all(w.is_unit for w in problem.windows)
-    small = len(sizes) >= 2 and max(sizes) <= 5
-    wide = min(problem.in_channels, problem.out_channels) >= WINOGRAD_CHANNELS
-    return dense and small and wide and count_tiles(problem) >= WINOGRAD_TILES
-
-
-def count_tiles(problem: ConvProblem) -> int:
-    """Tiles of 4 outputs a side in the whole batch; one known only at run time counts as a single image."""
-    batch = problem.batch if isinstance(problem.batch, int) else 1
-    return batch * math.prod(-(-size // 4) for size in problem.output_size)
+    if BY_NAME["winograd"].supports(problem, Pass.FORWARD) is not None:
+        return False
+    tiles, share = count_products(problem)
+    saved = (1 - share) * min(problem.in_channels, problem.out_channels)
+    return share <= WINOGRAD_PRODUCTS and saved >= WINOGRAD_SAVINGS and tiles >= WINOGRAD_TILES
 
 
 def suits_depthwise(problem: ConvProblem) -> bool:

@@ -9,7 +9,7 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
-from .._problem import ConvProblem, Pass, accumulator
+from .._problem import ConvProblem, Pass, accumulator, len_meetings
 from .._window import Window
 from ._winograd_axis import MAX_PRODUCTS, AxisTransform, View, axis_transform
 
@@ -74,6 +74,14 @@ def make_plan(problem: ConvProblem, pass_: Pass) -> Plan:
     if 2 * rows < fitting_rows:
         rows = -(-first.tiles // -(-first.tiles // fitting_rows))
     return Plan(axes, 1, rows, streamed, (problem.batch, -(-first.tiles // rows), 1))
+
+
+def count_products(problem: ConvProblem) -> tuple[int, float]:
+    """Tiles in the batch, and their products over those of the direct sum."""
+    axes = [axis_transform(w, tile_outputs(w)) for w in problem.windows]
+    products = math.prod(a.tiles * a.dilation * a.products for a in axes)
+    tiles = problem.batch * math.prod(a.tiles * a.dilation for a in axes)
+    return tiles, products / max(1, math.prod(map(len_meetings, problem.windows)))
 
 
 def divisor(number: int, limit: int) -> int:
