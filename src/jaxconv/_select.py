@@ -16,7 +16,6 @@ of an AMD EPYC (Zen 5, AVX-512), jaxlib 0.10.2, 2026-11-22; the runs are in `exp
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +27,7 @@ from .algorithms._winograd_plan import count_products
 
 AUTO = "auto"
 
-# Winograd's products over the direct ones, at most, and channels on both sides times the share of the products
+# Winograd's products over the direct ones, at most, and channels on both sides times the share of products
 # saved, at least, for the transforms to pay: 3 taps want 14 channels on two axes, 20 on one.
 WINOGRAD_PRODUCTS = 0.65
 WINOGRAD_SAVINGS = 10

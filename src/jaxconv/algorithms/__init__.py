@@ -1,6 +1,6 @@
 """Every algorithm, one file each, in the order in which they are listed and tested."""
 
-from . import banded, depthwise, direct, gemm, grouped, winograd, xla
+from . import banded, depthwise, direct, fft, gemm, grouped, winograd, xla
 from ._record import Algorithm
 
 ALGORITHMS: tuple[Algorithm, ...] = (
@@ -8,6 +8,7 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     gemm.ALGORITHM,
     banded.ALGORITHM,
     winograd.ALGORITHM,
+    fft.ALGORITHM,
     depthwise.ALGORITHM,
     grouped.ALGORITHM,
     xla.ALGORITHM,
