@@ -128,14 +128,17 @@ def dilates(equation: Any) -> bool:
 def test_no_inserted_zero_is_multiplied_and_no_pad_is_negative(
     algorithm: str, which: Pass, case: Case
 ) -> None:
-    """T9: strides and dilations cost no arithmetic. XLA misfolds negative pads (xla#48715)."""
+    """T9: strides and dilations cost no arithmetic, but in a transform, which spans zeros as it spans data.
+
+    XLA misfolds negative pads (xla#48715).
+    """
     a, b = operands(which, *case.data())
     closed = supported(
         algorithm,
         lambda: jax.make_jaxpr(lambda a, b: run_pass(case, which, a, b, algorithm))(a, b),
     )
     found, _ = multiplied_zeros(closed.jaxpr, [False, False])
-    assert not found
+    assert not found or algorithm == "fft"
     assert not negative_pads(closed.jaxpr)
 
 
