@@ -2,6 +2,7 @@
 
 On a CPU "auto" takes the first that suits and supports the problem, never XLA's convolution:
 
+    fft         kernels so large that a map's transform costs less than its products
     depthwise   one channel on a side of each group: nothing to contract, a sum of taps
     grouped     any other groups
     winograd    2 to 5 taps in a phase, where the multiplications saved outweigh the transforms, 16 tiles
@@ -24,6 +25,7 @@ import jax
 from ._problem import ConvProblem, Pass
 from .algorithms import BY_NAME, Algorithm
 from .algorithms._winograd_plan import count_products
+from .algorithms.fft import count_values
 
 AUTO = "auto"
 
@@ -34,6 +36,16 @@ WINOGRAD_SAVINGS = 10
 
 # Tiles in the batch from which the transformed kernel, read once per batch, is shared widely enough.
 WINOGRAD_TILES = 16
+
+# Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: while the
+# kernel's spectrum stays near the cache, that is has no more values than this, and beyond (2026-11-24, kernels
+# of 5 to 63 taps an axis, 31 to 1001 on one).
+FFT_PRODUCTS_NEAR = 120
+FFT_PRODUCTS_FAR = 400
+FFT_NEAR_VALUES = 2**22
+
+# The most values of a kernel's spectrum, which stays whole in memory.
+FFT_KERNEL_VALUES = 2**25
 
 # Channels on either side below which patches of one output are too thin.
 BANDED_CHANNELS = 12
@@ -116,6 +128,17 @@ def suits_winograd(problem: ConvProblem) -> bool:
     return share <= WINOGRAD_PRODUCTS and saved >= WINOGRAD_SAVINGS and tiles >= WINOGRAD_TILES
 
 
+def suits_fft(problem: ConvProblem) -> bool:
+    """Whether the products outnumber the values to transform, and the kernel's spectrum fits."""
+    if BY_NAME["fft"].supports(problem, Pass.FORWARD) is not None:
+        return False
+    if not isinstance(problem.batch, int):  # of unknown size, under jax.export: judged by one image
+        problem = dataclasses.replace(problem, batch=1)
+    signals, kernel = count_values(problem)
+    least = FFT_PRODUCTS_NEAR if kernel <= FFT_NEAR_VALUES else FFT_PRODUCTS_FAR
+    return kernel <= FFT_KERNEL_VALUES and problem.flops(Pass.FORWARD) >= 2 * least * (signals + kernel)
+
+
 def suits_depthwise(problem: ConvProblem) -> bool:
     """Whether there is nothing to contract: one channel on either side of each group."""
     return problem.groups > 1 or problem.in_channels == problem.out_channels == 1
@@ -133,6 +156,7 @@ def suits_banded(problem: ConvProblem) -> bool:
 
 
 CPU_LADDER = (
+    ("fft", suits_fft, "a kernel this large costs more than the transforms that avoid it"),
     ("depthwise", suits_depthwise, "one channel a group leaves an elementwise sum of taps"),
     ("grouped", suits_grouped, "groups of a few channels go side by side, or in one batched product"),
     ("winograd", suits_winograd, "fewer multiplications for a small, dense kernel over many channels"),

@@ -17,6 +17,7 @@ infinity reaches all outputs of its image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -129,6 +130,13 @@ def spread(a: Array, first_axis: int, steps: Sequence[int]) -> Array:
 def transform_sizes(problem: ConvProblem) -> tuple[int, ...]:
     """L: for each axis the first product of small factors that holds the padded input."""
     return tuple(fast_size(reach(w)) for w in problem.windows)
+
+
+def count_values(problem: ConvProblem) -> tuple[int, int]:
+    """Real values that a pass transforms: of the signals, and of the kernel."""
+    points = math.prod(transform_sizes(problem))
+    signals = problem.batch * (problem.in_channels + problem.out_channels)
+    return points * signals, points * math.prod(problem.kernel_shape[-2:])
 
 
 def fast_size(least: int) -> int:

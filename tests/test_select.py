@@ -1,0 +1,63 @@
+"""The ladder of "auto" on a CPU: shapes on both sides of every rule, and what no rule may do."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax import export
+
+import jaxconv
+from jaxconv._problem import Pass
+
+# x, kernel, options, and the algorithm of all passes.
+CHOICES = [
+    ((8, 28, 28, 128), (3, 3, 128, 128), {}, "winograd"),
+    ((8, 28, 28, 13), (3, 3, 13, 13), {}, "gemm"),
+    ((8, 28, 28, 128), (3, 3, 128, 128), {"precision": "highest"}, "gemm"),
+    ((1, 4, 4, 128), (3, 3, 128, 128), {}, "gemm"),
+    ((8, 28, 28, 128), (3, 3, 128, 128), {"strides": 2}, "gemm"),
+    ((8, 28, 28, 128), (5, 5, 128, 128), {"strides": 2}, "winograd"),
+    ((8, 28, 28, 128), (7, 7, 128, 128), {}, "gemm"),
+    ((8, 1024, 64), (3, 64, 64), {}, "winograd"),
+    ((8, 28, 28, 128), (1, 1, 128, 256), {}, "gemm"),
+    ((8, 224, 224, 3), (7, 7, 3, 64), {"strides": 2}, "banded"),
+    ((8, 224, 224, 3), (4, 4, 3, 96), {"strides": 4}, "gemm"),
+    ((8, 56, 56, 64), (3, 3, 1, 64), {"groups": 64}, "depthwise"),
+    ((8, 56, 56, 64), (3, 3, 4, 64), {"groups": 16}, "grouped"),
+    ((1, 512, 512, 1), (5, 5, 1, 1), {}, "depthwise"),
+    ((1, 512, 512, 1), (65, 65, 1, 1), {}, "fft"),
+    ((1, 512, 512, 1), (65, 65, 1, 1), {"precision": "highest"}, "depthwise"),
+    ((2, 64, 64, 16), (33, 33, 16, 16), {}, "fft"),
+    ((2, 64, 64, 16), (5, 5, 16, 16), {}, "winograd"),
+    ((4, 4096, 8), (511, 8, 8), {}, "fft"),
+    ((4, 4096, 8), (31, 8, 8), {}, "banded"),
+    ((8, 224, 224, 3), (11, 11, 3, 64), {"strides": 4}, "banded"),
+    ((1, 64, 64, 2048), (63, 63, 2048, 2048), {}, "gemm"),
+]  # fmt: skip
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators take XLA's")
+@pytest.mark.parametrize(("x", "kernel", "options", "name"), CHOICES)
+def test_choice(x: Any, kernel: Any, options: dict[str, Any], name: str) -> None:
+    plan = jaxconv.explain(x, kernel, **options)
+    assert [p.algorithm for p in plan.passes] == [name] * len(Pass)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators take XLA's")
+def test_integers_take_no_algorithm_of_fractions() -> None:
+    for x, kernel, options, _ in CHOICES:
+        plan = jaxconv.explain(x, kernel, dtype="int8", **options)
+        assert not {p.algorithm for p in plan.passes} & {"winograd", "fft", "xla"}
+
+
+def test_a_large_kernel_exports_with_a_symbolic_batch() -> None:
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(2, 90, 90, 1)).astype("f4"), rng.normal(size=(31, 31, 1, 1)).astype("f4")
+    assert jaxconv.explain((1, 90, 90, 1), w.shape).passes[0].algorithm == "fft"
+    (batch,) = export.symbolic_shape("n")
+    shape = jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype)
+    conv = jax.jit(lambda x: jaxconv.conv(x, w))
+    exported = export.export(conv)(shape)
+    expected = jaxconv.conv(x.astype("f8"), w.astype("f8"), algorithm="direct")
+    np.testing.assert_allclose(exported.call(x), expected, rtol=0, atol=1e-3)
