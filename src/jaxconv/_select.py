@@ -38,8 +38,8 @@ WINOGRAD_SAVINGS = 10
 WINOGRAD_TILES = 16
 
 # Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: while the
-# kernel's spectrum stays near the cache, that is has no more values than this, and beyond (2026-11-24, kernels
-# of 5 to 63 taps an axis, 31 to 1001 on one).
+# kernel's spectrum stays near the cache, that is has no more values than this, and beyond (2026-11-24,
+# kernels of 5 to 63 taps an axis, 31 to 1001 on one).
 FFT_PRODUCTS_NEAR = 120
 FFT_PRODUCTS_FAR = 400
 FFT_NEAR_VALUES = 2**22
