@@ -2,10 +2,10 @@
 
 On a CPU "auto" takes the first that suits and supports the problem, never XLA's convolution:
 
-    fft         kernels so large that a map's transform costs less than its products
+    winograd    2 to 5 taps in a phase, where the multiplications saved outweigh the transforms, 16 tiles
+    fft         kernels so large that transforms of the maps cost less than the products
     depthwise   one channel on a side of each group: nothing to contract, a sum of taps
     grouped     any other groups
-    winograd    2 to 5 taps in a phase, where the multiplications saved outweigh the transforms, 16 tiles
     banded      fewer than 12 channels on a side, windows that overlap along the last axis
     gemm        everything else
 
@@ -25,7 +25,7 @@ import jax
 from ._problem import ConvProblem, Pass
 from .algorithms import BY_NAME, Algorithm
 from .algorithms._winograd_plan import count_products
-from .algorithms.fft import count_values
+from .algorithms.fft import count_values, spectrum_products
 
 AUTO = "auto"
 
@@ -37,12 +37,12 @@ WINOGRAD_SAVINGS = 10
 # Tiles in the batch from which the transformed kernel, read once per batch, is shared widely enough.
 WINOGRAD_TILES = 16
 
-# Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: while the
-# kernel's spectrum stays near the cache, that is has no more values than this, and beyond (2026-11-24,
-# kernels of 5 to 63 taps an axis, 31 to 1001 on one).
-FFT_PRODUCTS_NEAR = 120
-FFT_PRODUCTS_FAR = 400
-FFT_NEAR_VALUES = 2**22
+# Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: against thin
+# products, of fewer channels on a side than the last, and against full ones (2026-11-24, kernels of 5 to 63
+# taps an axis, 31 to 1001 on one).
+FFT_THIN_PRODUCTS = 120
+FFT_PRODUCTS = 350
+FFT_THIN_CHANNELS = 24
 
 # The most values of a kernel's spectrum, which stays whole in memory.
 FFT_KERNEL_VALUES = 2**25
@@ -135,8 +135,9 @@ def suits_fft(problem: ConvProblem) -> bool:
     if not isinstance(problem.batch, int):  # of unknown size, under jax.export: judged by one image
         problem = dataclasses.replace(problem, batch=1)
     signals, kernel = count_values(problem)
-    least = FFT_PRODUCTS_NEAR if kernel <= FFT_NEAR_VALUES else FFT_PRODUCTS_FAR
-    return kernel <= FFT_KERNEL_VALUES and problem.flops(Pass.FORWARD) >= 2 * least * (signals + kernel)
+    least = FFT_THIN_PRODUCTS if min(problem.channels_per_group) < FFT_THIN_CHANNELS else FFT_PRODUCTS
+    saved = problem.flops(Pass.FORWARD) / 2 - spectrum_products(problem)
+    return kernel <= FFT_KERNEL_VALUES and saved >= least * (signals + kernel)
 
 
 def suits_depthwise(problem: ConvProblem) -> bool:
@@ -156,10 +157,10 @@ def suits_banded(problem: ConvProblem) -> bool:
 
 
 CPU_LADDER = (
+    ("winograd", suits_winograd, "fewer multiplications for a small, dense kernel over many channels"),
     ("fft", suits_fft, "a kernel this large costs more than the transforms that avoid it"),
     ("depthwise", suits_depthwise, "one channel a group leaves an elementwise sum of taps"),
     ("grouped", suits_grouped, "groups of a few channels go side by side, or in one batched product"),
-    ("winograd", suits_winograd, "fewer multiplications for a small, dense kernel over many channels"),
     ("banded", suits_banded, "few channels make thin patches, which neighbouring outputs share"),
 )
 

@@ -139,6 +139,12 @@ def count_values(problem: ConvProblem) -> tuple[int, int]:
     return points * signals, points * math.prod(problem.kernel_shape[-2:])
 
 
+def spectrum_products(problem: ConvProblem) -> int:
+    """Real multiply-adds at all frequencies: four for a complex one, at half of the points."""
+    cin, cout = problem.channels_per_group
+    return 2 * math.prod(transform_sizes(problem)) * problem.batch * cin * cout * problem.groups
+
+
 def fast_size(least: int) -> int:
     size = least
     while not is_fast(size):
