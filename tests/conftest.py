@@ -10,7 +10,7 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, databas
 settings.load_profile("repeatable")
 
 # Optax and the training scripts are written for JAX's default promotion rules and 32-bit types.
-_DEFAULT_JAX_MODULES = ("test_experiment_", "test_benchmark")
+_DEFAULT_JAX_MODULES = ("test_experiment", "test_benchmark")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
