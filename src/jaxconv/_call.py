@@ -85,6 +85,9 @@ def layout_call(
     """A Call on operands in any layout; `shape_a` and `shape_b` are canonical."""
     policy = make_policy(algorithm)
     choose(problem, pass_, policy)
+    shape_out = problem.result(pass_).shape
+    if extension is not None and pass_ is Pass.INPUT_GRAD:
+        shape_out = (shape_out[0], *extension.sizes, shape_out[-1])
     return Call(
         problem,
         pass_,
@@ -95,7 +98,7 @@ def layout_call(
         order_out=layout.out,
         shape_a=shape_a,
         shape_b=shape_b,
-        shape_out=problem.result(pass_).shape,
+        shape_out=shape_out,
         batch_groups=batch_groups,
         extension=extension,
     )

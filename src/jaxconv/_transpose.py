@@ -12,7 +12,8 @@ from . import _layout
 from ._call import execute, layout_call
 from ._front import as_array, context
 from ._problem import Pass, Shape, make_problem
-from ._window import Pads, as_ints, dilated, or_ones, resolve_padding
+from ._transpose_padding import Geometry, transposed_pads
+from ._window import as_int, as_ints, dilated, or_ones
 
 
 def conv_transpose(
@@ -27,6 +28,9 @@ def conv_transpose(
     preferred_element_type: Any = None,
     use_consistent_padding: bool = False,
     *,
+    groups: int = 1,
+    output_padding: int | Sequence[int] | None = None,
+    output_shape: Sequence[int] | None = None,
     algorithm: str | Mapping[str, str] = "auto",
     autodiff: str = "custom",
 ) -> Array:
@@ -39,10 +43,12 @@ def conv_transpose(
 
     Args:
       lhs: the input, n + 2 axes in the order that `dimension_numbers` names.
-      rhs: the kernel, n + 2 axes, of lhs's dtype.
+      rhs: the kernel, n + 2 axes, of lhs's dtype. With G groups its I holds C / G channels of lhs; with
+        transpose_kernel its I holds O / G channels of the output and its O those of lhs, as PyTorch's.
       strides: n ints, samples of output from one input to the next.
-      padding: "SAME" (output = input * stride), "VALID", "SAME_LOWER" (strides of 1 only), or n (lo, hi)
-        pairs that pad the dilated input.
+      padding: "SAME" (output = input * stride), "VALID", "SAME_LOWER" (strides of 1 only), "CIRCULAR",
+        "REFLECT", "EDGE" (output = input * stride; windows that reach beyond it are folded back, placed as
+        Flax's ConvTranspose does), or n (lo, hi) pairs that pad the dilated input.
       rhs_dilation: n ints, distance of neighbouring taps.
       dimension_numbers: None for channels last (NHWC, HWIO, NHWC with two spatial axes), three strings or
         a `lax.ConvDimensionNumbers`.
@@ -51,6 +57,12 @@ def conv_transpose(
       precision, preferred_element_type: as in `conv`.
       use_consistent_padding: (lo, hi) pairs are those of the forward convolution, as in PyTorch; they
         take away from the output.
+      groups: channels split into so many independent transposed convolutions.
+      output_padding: samples added at the end of each axis, fewer than the stride or the dilation. With
+        pairs as PyTorch: consistent padding p gives (i - 1) s - 2 p + Ke + output_padding. With names as
+        Keras: "VALID" gives (i - 1) s + Ke + output_padding, "SAME" (i - 1) s + Ke mod 2 + output_padding.
+      output_shape: the output's spatial sizes, in place of output_padding. With names it must be a size
+        that such a convolution maps to lhs's, as in Haiku; with pairs as PyTorch's output_size.
       algorithm, autodiff: as in `conv`.
 
     Returns:
@@ -74,58 +86,36 @@ def conv_transpose(
         lhs, rhs = as_array(lhs, "lhs", 2), as_array(rhs, "rhs", 2)
         layout = _layout.parse(dimension_numbers, lhs.ndim, rhs.ndim, _layout.channels_last(lhs.ndim - 2))
         input_shape = tuple(lhs.shape[i] for i in layout.lhs)
-        *sizes, cin, cout = (rhs.shape[i] for i in layout.rhs)
-        if transpose_kernel:
-            cin, cout = cout, cin
-        rank = layout.rank
+        kernel_shape = tuple(rhs.shape[i] for i in layout.rhs)
+        rank, groups = layout.rank, as_int(groups, "groups")
         strides = as_ints(strides, rank, "strides", minimum=1)
         dilation = or_ones(rhs_dilation, rank, "rhs_dilation")
-        pads = transposed_pads(input_shape, sizes, strides, dilation, padding, use_consistent_padding)
+        extents = [dilated(k, d) for k, d in zip(kernel_shape[:-2], dilation, strict=True)]
+        geometry = Geometry(input_shape[1:-1], extents, strides, dilation)
+        pads, extension = transposed_pads(
+            geometry, padding, use_consistent_padding, output_padding, output_shape, transpose_kernel
+        )
+        forward_shape = swapped(kernel_shape, input_shape[-1], groups) if transpose_kernel else kernel_shape
         problem, _ = make_problem(
-            input_shape, (*sizes, cin, cout), lhs.dtype, rhs.dtype, padding=pads,
-            input_dilation=strides, kernel_dilation=dilation, precision=precision,
+            input_shape, forward_shape, lhs.dtype, rhs.dtype, padding=pads,
+            input_dilation=strides, kernel_dilation=dilation, groups=groups, precision=precision,
             preferred_element_type=preferred_element_type,
         )  # fmt: skip
         # The forward convolution whose input gradient this is: its input is our output.
         problem = problem.input_adjoint()
         call = layout_call(
-            problem, None, Pass.INPUT_GRAD, layout, input_shape, tuple(rhs.shape[i] for i in layout.rhs),
-            algorithm, autodiff,
-        )  # fmt: skip
+            problem, extension, Pass.INPUT_GRAD, layout, input_shape, kernel_shape, algorithm, autodiff
+        )
         call = dataclasses.replace(call, flip_kernel=not transpose_kernel)
     return execute(call, lhs, rhs)
 
 
-def transposed_pads(
-    input_shape: Shape,
-    sizes: Sequence[int],
-    strides: Sequence[int],
-    dilation: Sequence[int],
-    padding: Any,
-    consistent: bool,
-) -> Pads:
-    """(lo, hi) of the dilated input, by lax's rules for transposed convolution."""
-    extents = [dilated(k, d) for k, d in zip(sizes, dilation, strict=True)]
-    if isinstance(padding, str) and padding.upper() in ("SAME", "VALID"):
-        axes = zip(extents, strides, strict=True)
-        return tuple(_named_pads(padding.upper(), *axis) for axis in axes)
-    if isinstance(padding, str) and (padding.upper() != "SAME_LOWER" or max(strides, default=1) > 1):
+def swapped(kernel_shape: Shape, channels: int, groups: int) -> Shape:
+    """`[*K, O / G, C]` of the forward convolution as `[*K, C / G, O]`."""
+    *sizes, cout, cin = kernel_shape
+    if cin != channels:
         raise ValueError(
-            '`padding` must be "SAME", "VALID" or (lo, hi) pairs ("SAME_LOWER" with strides of 1), '
-            f"got {padding!r} with strides {tuple(strides)}; give the pads"
+            f"`rhs` must have lhs's {channels} features as its output features with transpose_kernel, "
+            f"got {cin}; its I and O are those of the convolution that is transposed"
         )
-    pads, _ = resolve_padding(padding, input_shape[1:-1], extents, strides)
-    if not consistent:
-        return pads
-    return tuple((e - 1 - lo, e - 1 - hi) for e, (lo, hi) in zip(extents, pads, strict=True))
-
-
-def _named_pads(name: str, extent: int, stride: int) -> tuple[int, int]:
-    """SAME: output = input * stride. VALID: whole windows, and no fewer than `stride` samples an input."""
-    total = extent + stride - 2
-    if name == "VALID":
-        lo = extent - 1
-        total += max(extent - stride, 0)
-    else:
-        lo = extent - 1 if stride > extent - 1 else -(-total // 2)
-    return lo, total - lo
+    return (*sizes, cin // max(groups, 1), cout * groups)
