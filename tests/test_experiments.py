@@ -28,7 +28,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
         sys.path[:] = path
         for name in set(sys.modules) - before:
             file = getattr(sys.modules[name], "__file__", None)
-            if name == "experiments" or (file and Path(file).is_relative_to(FOLDER)):
+            if name.startswith("experiments") or (file and Path(file).is_relative_to(FOLDER)):
                 del sys.modules[name]
 
 

@@ -95,7 +95,10 @@ def experiment(options: Options) -> Report:
     shown: dict[str, Fit] = {}
     for dtype in options.choose(("float64", "float32"), ("float64",)):
         with jax.enable_x64(dtype == "float64"):
-            trainers = {arm: Trainer(network(conv), train, test, recipe) for arm, (conv, _) in ARMS.items()}
+            trainers = {
+                arm: Trainer(network(ARMS[arm][0]), train, test, recipe)
+                for arm in list(ARMS)[: options.choose(4, 2)]
+            }
             for seed in range(options.seeds):
                 fits = train_arms(trainers, seed)
                 shown = shown or fits
@@ -129,17 +132,16 @@ def table(results: dict[str, Any]) -> str:
 
 def kernels_figure(fits: dict[str, Fit]) -> Figure:
     """The six filters of C1 in each run."""
-    figure, axes = panels(
-        "C1 after training, float64, seed 0 (red positive, blue negative)", 6, len(fits), (1.25, 1.5)
-    )
-    for row, (arm, fitted) in zip(axes, fits.items(), strict=True):
-        kernel = np.asarray(fitted.params["C1"]["kernel"])[..., 0, :]  # [5, 5, 6]
+    figure, axes = panels("C1's filters after training, float64, seed 0", 1, len(fits), (7.0, 1.45))
+    for ax, (arm, fitted) in zip(axes[:, 0], fits.items(), strict=True):
+        kernel = np.asarray(fitted.params["C1"]["kernel"])[..., 0, :].transpose(2, 0, 1)  # [6, 5, 5]
         peak = np.abs(kernel).max()
-        for i, ax in enumerate(row):
-            ax.imshow(kernel[..., i], cmap="RdBu_r", vmin=-peak, vmax=peak)
-            ax.set(xticks=[], yticks=[])
-        # Left out of the layout, which would widen the first column to the title's width.
-        row[0].set_title(arm, fontsize=10, loc="left").set_in_layout(False)
+        row = np.hstack(np.pad(kernel, ((0, 0), (0, 0), (0, 1)), constant_values=np.nan))[:, :-1]
+        shown = ax.imshow(row, cmap="RdBu_r", vmin=-peak, vmax=peak)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(arm, fontsize=10, loc="left")
+        ax.spines[:].set_visible(False)
+        figure.colorbar(shown, ax=ax, label="weight")
     return figure
 
 
