@@ -2,14 +2,11 @@
 
 import functools
 import gzip
-import importlib
 import json
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -18,43 +15,19 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-for _package in ("matplotlib", "mlxtend", "optax", "tqdm"):
+from lenet_modules import LENET, PACKAGES, idx_bytes, lenet_modules, noise, write_idx_folder
+
+for _package in PACKAGES:
     pytest.importorskip(_package, reason=f"{_package} belongs to the extra 'experiments'")
 
-FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "lenet"
-MODULES = ("settings", "mnist", "lenet", "loop", "outputs", "figures", "train")
 XLA_WINDOWS = ("conv_general_dilated", "reduce_window", "select_and_scatter")
 FILES = {"metrics.json", "parameters.npz", "loss.png", "filters.png", "feature_maps.png", "confusion.png"}
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Any]:
-    """The experiment's modules by name; scripts side by side, they leave `sys.modules` at the end."""
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in MODULES})
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in MODULES:
-            sys.modules.pop(name, None)
-
-
-def noise(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random images uint8 [count, 28, 28] and labels uint8 [count]."""
-    rng = np.random.default_rng(0)
-    return rng.integers(256, size=(count, 28, 28), dtype=np.uint8), np.arange(count, dtype=np.uint8) % 10
-
-
-def idx_bytes(array: np.ndarray) -> bytes:
-    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
-
-
-def write_idx_folder(folder: Path, suffix: str = "") -> None:
-    for part, count in (("train", 64), ("t10k", 20)):
-        images, labels = noise(count)
-        for name, array in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
-            content = idx_bytes(array)
-            (folder / (name + suffix)).write_bytes(gzip.compress(content) if suffix else content)
+    with lenet_modules() as modules:
+        yield modules
 
 
 @pytest.fixture
@@ -159,21 +132,22 @@ def test_shift_moves_every_image_by_its_own_corner(lab: Any) -> None:
     x[:, 2:4, 2:5] = np.arange(1, 7).reshape(2, 3, 1)
     corners = np.array([[2, 2], [0, 1], [3, 4]], np.int32)
     expected = np.stack([np.roll(x[i], tuple(2 - corners[i]), axis=(0, 1)) for i in range(3)])
-    np.testing.assert_array_equal(lab.loop.shift(jnp.asarray(x), corners, 2), expected)
+    np.testing.assert_array_equal(lab.step.shift(jnp.asarray(x), corners, 2), expected)
 
 
 def test_batches_hold_every_digit_once_in_an_order_of_seed_and_epoch(lab: Any) -> None:
     train = lab.mnist.Digits(np.zeros((70, 28, 28, 1), np.uint8), np.arange(70))
 
-    def labels(seed: int, epoch: int) -> np.ndarray:
+    def labels(seed: int, epoch: int, first: int = 0) -> np.ndarray:
         config = lab.settings.Config(seed=seed, batch_size=10)
-        return np.concatenate([batch.labels for batch in lab.loop.batches(config, train, epoch)])
+        return np.concatenate([batch.labels for batch in lab.step.batches(config, train, epoch, first)])
 
     np.testing.assert_array_equal(np.sort(labels(0, 1)), np.arange(70))
     np.testing.assert_array_equal(labels(0, 1), labels(0, 1))
+    np.testing.assert_array_equal(labels(0, 1)[30:], labels(0, 1, first=3))
     assert (labels(0, 1) != labels(0, 2)).any() and (labels(0, 1) != labels(1, 1)).any()
     config = lab.settings.Config(batch_size=32)
-    assert [len(batch.labels) for batch in lab.loop.batches(config, train, 1)] == [32, 32]
+    assert [len(batch.labels) for batch in lab.step.batches(config, train, 1)] == [32, 32]
 
 
 # Network
@@ -222,7 +196,7 @@ def primitives(jaxpr: core.Jaxpr) -> set[str]:
 
 def gradient_primitives(lab: Any, peer: str | None, loss: str) -> set[str]:
     config = lab.settings.Config(peer=peer, loss=loss)
-    measure = lab.loop.make_loss(config, lab.lenet.operators(peer))
+    measure = lab.step.make_loss(config, lab.lenet.operators(peer))
     gradient = jax.grad(measure, has_aux=True)
     x, labels = jnp.zeros((4, 28, 28, 1)), jnp.arange(4)
     return primitives(jax.make_jaxpr(gradient)(lab.lenet.init(0), x, labels).jaxpr)
@@ -259,16 +233,16 @@ def step_losses(lab: Any, digits: Any) -> Losses:
     @functools.cache
     def compiled(peer: str | None, loss: str, x64: bool) -> tuple[Any, Any]:
         config = lab.settings.Config(batch_size=batch_size, peer=peer, loss=loss)
-        optimizer = lab.loop.make_optimizer(config, steps)
-        step = lab.loop.make_step(config, lab.lenet.operators(peer), optimizer)
-        state = lab.loop.init_state(config, optimizer)
+        optimizer = lab.step.make_optimizer(config, steps)
+        step = lab.step.make_step(config, lab.lenet.operators(peer), optimizer)
+        state = lab.step.init_state(config, optimizer)
         return optimizer, lab.loop.compile_step(config, step, state, train)
 
     def losses(peer: str | None = None, loss: str = "cross-entropy", seed: int = 0) -> np.ndarray:
         config = lab.settings.Config(batch_size=batch_size, seed=seed)
         optimizer, step = compiled(peer, loss, jax.config.jax_enable_x64)
-        state, measured = lab.loop.init_state(config, optimizer), []
-        for batch in lab.loop.batches(config, train, epoch=1):
+        state, measured = lab.step.init_state(config, optimizer), []
+        for batch in lab.step.batches(config, train, epoch=1):
             state, loss_and_accuracy = step(state, batch)
             measured.append(float(loss_and_accuracy[0]))
         return np.array(measured)
@@ -295,8 +269,11 @@ def test_float64_losses_are_those_of_the_lax_peer_much_more_closely(step_losses:
 
 
 def test_a_loss_that_is_no_number_ends_the_run(lab: Any) -> None:
-    with pytest.raises(lab.settings.ExperimentError, match="diverged: the loss of epoch 3 is nan"):
-        lab.loop.History().add(3, np.array([[np.nan, 0.5]]), 0.1, 1.0)
+    with pytest.raises(lab.settings.ExperimentError, match="diverged: the loss of epoch 2 is nan"):
+        history = lab.history.History(measured=[[1.0, 0.5]])
+        history.end_epoch(0.1)
+        history.measured = [[np.nan, 0.5]]
+        history.end_epoch(0.1)
 
 
 # Command line
@@ -394,17 +371,27 @@ def test_file_is_written_whole_or_not_at_all(lab: Any, tmp_path: Path) -> None:
 
 
 def test_curves_of_a_perfect_run_are_drawn(lab: Any, tmp_path: Path) -> None:
-    epochs = [lab.loop.Epoch(1, 0.5, 1.0, 1.0, 1.0)]
+    epochs = [lab.history.Epoch(1, 0.5, 1.0, 1.0, 1.0)]
     lab.figures.curves(epochs, "mse").savefig(tmp_path / "loss.png")
 
 
 def test_quick_run_writes_every_result(lab: Any, tmp_path: Path) -> None:
     out = tmp_path / "a" / "b"
-    command = [sys.executable, str(FOLDER / "train.py"), "--quick", "--out", str(out), "--seed", "5"]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        str(LENET / "train.py"),
+        "--quick",
+        "--out",
+        str(out),
+        "--seed",
+        "5",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout and "loss=" in done.stderr
-    assert {entry.name for entry in out.iterdir()} == FILES
+    assert {entry.name for entry in out.iterdir()} == FILES | {"checkpoints"}
     for name in FILES:
         if name.endswith(".png"):
             assert (out / name).read_bytes().startswith(b"\x89PNG")

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from history import Epoch
 from lenet import CLASSES, Params
-from loop import Epoch
 
 TRAIN_COLOR, TEST_COLOR, INK = "#3b6ea8", "#d1603d", "#30343b"
 LOSS_LABELS = {

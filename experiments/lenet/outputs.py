@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import platform
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -17,14 +16,14 @@ import numpy as np
 from lenet import Params
 from settings import ExperimentError
 
-PACKAGES = ("jaxconv", "jax", "jaxlib", "optax", "numpy")
+PACKAGES = ("jaxconv", "jax", "jaxlib", "optax", "orbax-checkpoint", "numpy")
 
 
 def prepare(folder: Path) -> None:
     """Make the folder and prove that a file can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
+        probe = folder / ".probe"
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
@@ -35,7 +34,8 @@ def write(path: Path, produce: Callable[[BinaryIO], object]) -> None:
     """Let `produce` fill `path` atomically: a reader sees the old content or all of the new."""
     content = io.BytesIO()
     produce(content)
-    draft = path.with_name(f".{path.name}-{os.getpid()}")
+    # Always the same name, so that what a kill leaves behind goes when the run is resumed.
+    draft = path.with_name(f".{path.name}-draft")
     try:
         draft.write_bytes(content.getbuffer())
         draft.replace(path)

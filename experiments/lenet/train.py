@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 
+import checkpoint
 import figures
+import history
 import lenet
 import loop
 import mnist
 import outputs
+import step
 from settings import Config, ExperimentError, parse
 
 
@@ -24,20 +28,22 @@ def run(config: Config) -> str:
     outputs.prepare(config.out)
     train, test = mnist.load(config.data, quick=config.quick)
     ops = lenet.operators(config.peer, config.algorithm)
-    state, history = loop.fit(config, train, test, ops)
+    identity = checkpoint.identity(config, train, test)
+    with closing(checkpoint.Checkpoints(config, identity)) as checkpoints:
+        state, record = loop.fit(config, train, test, ops, checkpoints)
     wall_seconds = round(time.perf_counter() - start, 3)
-    metrics = _metrics(config, state.params, history, len(train.labels), len(test.labels))
+    metrics = _metrics(config, state.params, record, len(train.labels), len(test.labels))
     outputs.write_json(config.out / "metrics.json", metrics | {"wall_seconds": wall_seconds})
     outputs.write_params(config.out / "parameters.npz", state.params)
-    _write_figures(config, state.params, history, test, ops)
+    _write_figures(config, state.params, record, test, ops)
     return (
-        f"test accuracy {history.epochs[-1].test_accuracy:.3f} after {config.epochs} epochs "
+        f"test accuracy {record.epochs[-1].test_accuracy:.3f} after {config.epochs} epochs "
         f"in {wall_seconds:.1f} s; results in {config.out}"
     )
 
 
 def _metrics(
-    config: Config, params: lenet.Params, history: loop.History, n_train: int, n_test: int
+    config: Config, params: lenet.Params, record: history.History, n_train: int, n_test: int
 ) -> dict[str, object]:
     counts = lenet.parameter_counts(params)
     return {
@@ -48,25 +54,26 @@ def _metrics(
         "test_digits": n_test,
         "parameters": sum(counts.values()),
         "parameters_by_layer": counts,
-        "test_accuracy": history.epochs[-1].test_accuracy,
-        "compile_seconds": history.compile_seconds,
-        "train_seconds": round(sum(epoch.seconds for epoch in history.epochs), 3),
-        "epochs": [asdict(epoch) for epoch in history.epochs],
-        "step_losses": history.step_losses,
+        "test_accuracy": record.epochs[-1].test_accuracy,
+        "compile_seconds": record.compile_seconds,
+        "train_seconds": round(sum(epoch.seconds for epoch in record.epochs), 3),
+        "epochs": [asdict(epoch) for epoch in record.epochs],
+        "step_losses": record.step_losses,
+        "resumed_at_steps": record.resumed_at,
     }
 
 
 def _write_figures(
     config: Config,
     params: lenet.Params,
-    history: loop.History,
+    record: history.History,
     test: mnist.Digits,
     ops: lenet.Operators,
 ) -> None:
-    predicted = loop.make_predict(ops)(params, test.images)
-    maps = loop.one_digit(params, test.images[0], ops)
+    predicted = step.make_predict(ops)(params, test.images)
+    maps = step.one_digit(params, test.images[0], ops)
     for name, figure in {
-        "loss": figures.curves(history.epochs, config.loss),
+        "loss": figures.curves(record.epochs, config.loss),
         "filters": figures.filters(params),
         "feature_maps": figures.feature_maps(test.images[0], maps),
         "confusion": figures.confusion(test.labels, predicted),
@@ -80,6 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ExperimentError as error:
         print(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("train.py: interrupted: --resume goes on from the last checkpoint", file=sys.stderr)
+        return 130
     return 0
 
 

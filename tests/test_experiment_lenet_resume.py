@@ -1,0 +1,209 @@
+"""A run of the LeNet experiment that is killed, resumed and killed again ends as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from lenet_modules import LENET, PACKAGES, lenet_modules, write_idx_folder
+
+for _package in PACKAGES:
+    pytest.importorskip(_package, reason=f"{_package} belongs to the extra 'experiments'")
+
+OPTIONS = ("--quick", "--seed", "5", "--checkpoint-every", "7")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Any]:
+    with lenet_modules() as modules:
+        yield modules
+
+
+# Whole processes
+
+
+def command(out: Path, *options: str) -> list[str]:
+    return [sys.executable, "-W", "error", str(LENET / "train.py"), "--out", str(out), *OPTIONS, *options]
+
+
+def run_for(seconds: float, out: Path) -> bool:
+    """Resume the run and kill it after that long; whether it was done before."""
+    with open(out.with_name("stderr"), "w+b") as errors:
+        process = subprocess.Popen(command(out, "--resume"), stdout=subprocess.DEVNULL, stderr=errors)
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            status = process.wait()
+        errors.seek(0)
+        assert status in (0, -signal.SIGKILL), errors.read().decode()
+    return status == 0
+
+
+def results(out: Path) -> dict[str, Any]:
+    """All that must not depend on how often the run was killed."""
+    metrics = json.loads((out / "metrics.json").read_text())
+    for epoch in metrics["epochs"]:
+        del epoch["seconds"]
+    return {
+        "parameters": (out / "parameters.npz").read_bytes(),
+        "epochs": metrics["epochs"],
+        "step_losses": metrics["step_losses"],
+        "files": sorted(os.listdir(out)),
+    }
+
+
+def check_kills(folder: Path, count: int) -> None:
+    """Kill a run at `count` moments spread over an uninterrupted run's time, each chosen by chance."""
+    begin = time.perf_counter()
+    subprocess.run(command(folder / "whole"), check=True, capture_output=True, timeout=300)
+    duration = time.perf_counter() - begin
+    expected = results(folder / "whole")
+    rng = np.random.default_rng()
+    moments = rng.permutation((np.arange(count) + rng.random(count)) / count * duration)
+    number, killed = 0, 0
+    while killed < count:
+        out = folder / f"killed-{number}"
+        if run_for(moments[killed], out):
+            # It had too little left to do for this moment to come: the same moment hits a new run.
+            assert results(out) == expected, moments
+            number += 1
+        else:
+            killed += 1
+    assert run_for(300, out)
+    assert results(out) == expected, moments
+
+
+def test_run_killed_twice_ends_bit_for_bit_like_one_that_was_not(tmp_path: Path) -> None:
+    check_kills(tmp_path, 2)
+
+
+@pytest.mark.slow
+def test_run_killed_ten_times_ends_bit_for_bit_like_one_that_was_not(tmp_path: Path) -> None:
+    check_kills(tmp_path, 10)
+
+
+# Checkpoints alone
+
+
+class Saved:
+    """A folder with checkpoints after the steps 3 and 6 of a run that never took any."""
+
+    def __init__(self, lab: Any, out: Path, *, finished: bool = False) -> None:
+        self.lab, self.out = lab, out
+        config = lab.settings.Config(out=out)
+        self.optimizer = lab.step.make_optimizer(config, 10)
+        self.history = lab.history.History(step_losses=[0.1], measured=[[0.1, 1 / 3]], seconds=2.0)
+        self.history.end_epoch(0.5)
+        self.history.measured = [[float(np.float32(0.2)), 1.0]]
+        with self.open(config) as checkpoints:
+            for step in (3, 6):
+                checkpoints.save(step, self.state(step), self.history, finished=finished)
+
+    def state(self, seed: int) -> Any:
+        return self.lab.step.init_state(self.lab.settings.Config(seed=seed), self.optimizer)
+
+    def open(self, config: Any) -> Any:
+        identity = config.options() | {"dtype": "float32", "data_sha256": "abc"}
+        return closing(self.lab.checkpoint.Checkpoints(config, identity))
+
+    def resume(self, **options: object) -> tuple[Any, Any]:
+        with self.open(self.lab.settings.Config(out=self.out, resume=True, **options)) as checkpoints:
+            return checkpoints.restore(self.state(0))
+
+    def refusal(self, **options: object) -> str:
+        with pytest.raises(self.lab.settings.ExperimentError) as caught:
+            self.resume(**options)
+        return str(caught.value)
+
+
+@pytest.fixture
+def saved(lab: Any, tmp_path: Path) -> Saved:
+    return Saved(lab, tmp_path / "out")
+
+
+def same(a: Any, b: Any) -> bool:
+    equal = jax.tree.map(lambda x, y: x.dtype == y.dtype and np.array_equal(x, y), a, b)
+    return jax.tree.all(equal)
+
+
+def test_checkpoint_gives_back_every_bit(saved: Saved) -> None:
+    state, history = saved.resume()
+    assert same(state, saved.state(6)) and not same(state, saved.state(3))
+    assert history.resumed_at == [6]
+    saved.history.resumed_at = [6]
+    assert history == saved.history
+
+
+def test_half_written_checkpoint_is_ignored_and_removed(saved: Saved) -> None:
+    folder = saved.out / "checkpoints"
+    (folder / "6").rename(folder / "9.orbax-checkpoint-tmp")
+    (folder / "9.orbax-checkpoint-tmp" / "_CHECKPOINT_METADATA").unlink()
+    assert same(saved.resume()[0], saved.state(3))
+    assert os.listdir(folder) == ["3"]
+
+
+@pytest.mark.parametrize("name", ["record/metadata", "state/_METADATA", "state/manifest.ocdbt", "state"])
+def test_damaged_checkpoint_is_an_error_that_names_it(saved: Saved, name: str) -> None:
+    newest = saved.out / "checkpoints" / "6"
+    if (newest / name).is_dir():
+        (newest / name).rename(newest / "gone")
+    else:
+        content = (newest / name).read_bytes()
+        (newest / name).write_bytes(content[: len(content) // 2])
+    assert f"{newest} is damaged: delete it" in saved.refusal()
+
+
+def test_resume_without_a_checkpoint_starts_and_says_so(
+    lab: Any, saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with saved.open(lab.settings.Config(out=tmp_path / "new", resume=True)) as checkpoints:
+        state, history = checkpoints.restore(saved.state(0))
+    assert same(state, saved.state(0)) and history == lab.history.History()
+    assert capsys.readouterr().err.startswith("train.py: note: no checkpoint in ")
+
+
+def test_resume_with_other_options_is_refused(saved: Saved) -> None:
+    line = saved.refusal(batch_size=16, peer="lax")
+    assert "was begun with batch-size 32, peer None, not batch-size 16, peer lax" in line
+    saved.resume(checkpoint_every=5)  # changes no number
+
+
+def test_other_data_make_another_identity(lab: Any, tmp_path: Path) -> None:
+    write_idx_folder(tmp_path)
+    train, test = lab.mnist.load(tmp_path)
+    config = lab.settings.Config()
+    one = lab.checkpoint.identity(config, train, test)
+    changed = train._replace(labels=train.labels[::-1].copy())
+    other = lab.checkpoint.identity(config, changed, test)
+    assert {name for name in one if one[name] != other[name]} == {"data_sha256"}
+
+
+def test_unfinished_run_is_not_overwritten(saved: Saved) -> None:
+    with pytest.raises(saved.lab.settings.ExperimentError, match="add --resume to go on with it"):
+        saved.open(saved.lab.settings.Config(out=saved.out))
+
+
+def test_finished_run_gives_way_to_a_new_one(lab: Any, tmp_path: Path) -> None:
+    saved = Saved(lab, tmp_path / "out", finished=True)
+    with saved.open(lab.settings.Config(out=saved.out)) as checkpoints:
+        assert checkpoints.restore(saved.state(0))[1] == lab.history.History()
+    assert os.listdir(saved.out) == ["checkpoints"] and os.listdir(saved.out / "checkpoints") == []
+
+
+def test_checkpoints_of_other_versions_are_taken_with_a_note(
+    saved: Saved, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(saved.lab.outputs, "versions", lambda: {"jax": "0.0"})
+    assert same(saved.resume()[0], saved.state(6))
+    assert "other package versions" in capsys.readouterr().err
