@@ -10,8 +10,9 @@ from jax import Array
 
 from . import _layout
 from ._call import channels_last_call, execute, layout_call
+from ._dtypes import kind
 from ._front import as_array, context, flatten_batch
-from ._problem import Pass, Shape, make_problem
+from ._problem import ConvProblem, Pass, Shape, make_problem
 from ._window import as_int, as_ints, or_ones
 
 
@@ -82,7 +83,7 @@ def conv(
         problem, extension = make_problem(
             flatten_batch(x.shape, rank), kernel.shape, x.dtype, kernel.dtype, **options
         )
-        bias = check_bias(bias, problem.out_channels)
+        bias = check_bias(bias, problem)
         shape = (*x.shape[: x.ndim - rank - 1], *problem.output_shape[1:])
         call = channels_last_call(
             problem, extension, Pass.FORWARD, x.shape, kernel.shape, shape, algorithm, autodiff
@@ -191,21 +192,33 @@ def check_group_counts(feature: Any, batch: Any, input_shape: Shape, kernel_shap
         )
     if batch > 1 and input_shape[0] % batch:
         raise ValueError(f"`batch_group_count` must divide the batch, got {batch} groups of {input_shape[0]}")
-    if batch > 1 and kernel_shape[-1] % batch:
+    for name, count in (("feature_group_count", feature), ("batch_group_count", batch)):
+        if kernel_shape[-1] % count:
+            raise ValueError(
+                f"`{name}` must divide the kernel's output channels, got {count} groups of {kernel_shape[-1]}"
+            )
+    if input_shape[-1] != feature * kernel_shape[-2]:
         raise ValueError(
-            "`batch_group_count` must divide the kernel's output channels, "
-            f"got {batch} groups of {kernel_shape[-1]}"
+            f"`rhs` must have lhs features / feature_group_count = {input_shape[-1]} / {feature} input "
+            f"features, got {kernel_shape[-2]}; `dimension_numbers` says which axes these are, channels "
+            "first where it is None"
         )
     return feature, batch
 
 
-def check_bias(bias: Any, out_channels: int) -> Array | None:
-    """The bias as an array of `[O]`."""
+def check_bias(bias: Any, problem: ConvProblem) -> Array | None:
+    """The bias as an array of `[O]` that the output's dtype can hold."""
     if bias is None:
         return None
     bias = as_array(bias, "bias", 1)
-    if bias.shape != (out_channels,):
+    if bias.shape != (problem.out_channels,):
         raise ValueError(
-            f"`bias` must have one entry per output channel, shape ({out_channels},), got {bias.shape}"
+            f"`bias` must have one entry per output channel, shape ({problem.out_channels},), "
+            f"got {bias.shape}"
+        )
+    if kind(bias.dtype) > kind(problem.y_dtype):
+        raise TypeError(
+            f"`bias` must be of the output's kind, {problem.y_dtype}, got {bias.dtype}; "
+            "cast it, or ask for another `preferred_element_type`"
         )
     return bias

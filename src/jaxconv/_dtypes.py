@@ -16,6 +16,19 @@ def promote(a: Any, b: Any) -> jnp.dtype:
         return jnp.promote_types(a, b)
 
 
+def as_dtype(value: Any, name: str) -> jnp.dtype:
+    """`value` as a dtype, or a TypeError that names the argument: NumPy's own does not."""
+    try:
+        return jnp.dtype(value)
+    except TypeError:
+        raise TypeError(f'`{name}` must be a dtype, got {value!r}; for example "float32"') from None
+
+
+def kind(dtype: Any) -> int:
+    """0 for booleans and integers, 1 for floats, 2 for complex numbers; no cast goes down."""
+    return sum(jnp.issubdtype(dtype, k) for k in (jnp.inexact, jnp.complexfloating))
+
+
 def sum_dtype(widest: jnp.dtype) -> jnp.dtype:
     """float32 for sums of narrower floats, 32 bits for sums of narrower integers."""
     if widest.itemsize >= 4:
@@ -36,7 +49,7 @@ def check_dtypes(x_dtype: Any, w_dtype: Any, preferred: Any) -> tuple[str, str, 
         raise TypeError(f"`x` and `kernel` must be numbers, got {x}; cast them, to int8 or float32 say")
     if preferred is None:
         return x.name, w.name, x.name
-    y = jax.dtypes.canonicalize_dtype(preferred)
+    y = jax.dtypes.canonicalize_dtype(as_dtype(preferred, "preferred_element_type"))
     kinds = (jnp.signedinteger, jnp.unsignedinteger, jnp.floating, jnp.complexfloating)
     same_kind = any(jnp.issubdtype(x, k) and jnp.issubdtype(y, k) for k in kinds)
     widened_int = jnp.issubdtype(x, jnp.integer) and jnp.issubdtype(y, jnp.floating)

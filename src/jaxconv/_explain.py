@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ._dtypes import as_dtype
 from ._front import context, flatten_batch
 from ._gradients import check_shape
 from ._problem import make_problem
@@ -56,5 +57,6 @@ def explain(
         kernel_shape = check_shape(kernel_shape, 2, "kernel_shape")
         rank = len(kernel_shape) - 2
         shape = flatten_batch(check_shape(x_shape, rank + 1, "x_shape"), rank)
+        dtype = as_dtype(dtype, "dtype")
         problem, _ = make_problem(shape, kernel_shape, dtype, dtype, **options)
         return make_plan(problem, make_policy(algorithm))

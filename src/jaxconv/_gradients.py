@@ -8,9 +8,9 @@ from typing import Any
 from jax import Array
 
 from ._call import channels_last_call, execute
-from ._front import as_array, context, flatten_batch
+from ._front import as_array, context, describe, flatten_batch
 from ._problem import Pass, Shape, make_problem
-from ._window import as_ints
+from ._window import as_ints, is_sequence
 
 
 def conv_input_gradient(
@@ -137,6 +137,10 @@ def conv_kernel_gradient(
 
 def check_shape(shape: Any, least_axes: int, name: str) -> Shape:
     """A shape given as an argument, as a tuple of ints."""
+    if not is_sequence(shape) or getattr(shape, "ndim", 1) > 1:
+        raise TypeError(
+            f"`{name}` must be a shape, a sequence of ints, got {describe(shape)}; give an array's .shape"
+        )
     sizes = as_ints(shape, len(tuple(shape)), name, minimum=0)
     if len(sizes) < least_axes:
         raise ValueError(f"`{name}` must have at least {least_axes} axes, got {sizes}")

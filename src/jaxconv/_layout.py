@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from ._window import as_int
+from ._window import as_int, is_sequence
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,10 +53,6 @@ def parse(dimension_numbers: Any, lhs_ndim: int, rhs_ndim: int, default: Layout)
             f"`lhs` and `rhs` must have the same number of axes, got {lhs_ndim} and {rhs_ndim}; "
             "add a batch axis to a single example"
         )
-    if lhs_ndim < 2:
-        raise ValueError(
-            f"`lhs` and `rhs` must have a batch and a feature axis at least, got {lhs_ndim} axes"
-        )
     if dimension_numbers is None:
         return default
     if hasattr(dimension_numbers, "lhs_spec"):
@@ -88,6 +84,11 @@ def _triple(dimension_numbers: Any) -> tuple[Any, Any, Any]:
 def _spec(spec: Any, ndim: int) -> tuple[int, ...]:
     if isinstance(spec, str):
         raise TypeError("`dimension_numbers` must be all strings or all integer tuples, got a mixture")
+    if not is_sequence(spec):
+        raise TypeError(
+            f"`dimension_numbers` must be made of strings or integer tuples, got {spec!r}; "
+            "for example ('NHWC', 'HWIO', 'NHWC')"
+        )
     ints = tuple(as_int(s, "dimension_numbers") for s in spec)
     if sorted(ints) != list(range(ndim)):
         raise ValueError(f"`dimension_numbers` must be permutations of 0..{ndim - 1}, got {ints}")

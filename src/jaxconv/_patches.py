@@ -235,8 +235,6 @@ def extend(x: Array, extension: Extension) -> Array:
 
 def _runs(size: int, lo: int, hi: int, mode: str) -> list[tuple[int, int, int]]:
     """The extension's source indices as (first, length, step) runs, step being -1, 0 or 1."""
-    if size == 0 and lo + hi > 0:
-        raise ValueError(f"`padding` in mode {mode} needs samples to repeat, got a spatial axis of size 0")
     source = np.pad(np.arange(size), (lo, hi), mode=mode)  # type: ignore[call-overload]
     runs: list[tuple[int, int, int]] = []
     for index in source.tolist():

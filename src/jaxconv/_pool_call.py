@@ -19,6 +19,7 @@ from ._window import (
     Window,
     as_int,
     as_ints,
+    check_extension,
     check_not_negative,
     dilated,
     resolve_padding,
@@ -119,17 +120,6 @@ def check_window_shape(window_shape: Any) -> Shape:
             "`window_shape` must have at least one entry, got (); its length is the spatial rank"
         )
     return as_ints(sizes, len(sizes), "window_shape", minimum=1)
-
-
-def check_extension(extension: Extension) -> Extension:
-    """Copies need something to be copied from."""
-    for size, (lo, hi) in zip(extension.sizes, extension.pads, strict=True):
-        if size == 0 and lo + hi > 0:
-            raise ValueError(
-                f"`padding` that extends the input ({extension.mode}) needs samples on every axis, got "
-                f'spatial sizes {extension.sizes}; give "VALID" or numbers'
-            )
-    return extension
 
 
 def check_flag(value: Any, name: str) -> None:

@@ -226,7 +226,7 @@ def make_windows(
 
 def monoid(function: Any, init: Any, arrays: list[Array]) -> str | None:
     """Whether a reduction of one array is a sum, a maximum or a minimum from its identity."""
-    if len(arrays) > 1 or isinstance(init, jax.core.Tracer) or jnp.ndim(init):
+    if not jax.tree_util.all_leaves([init]) or isinstance(init, jax.core.Tracer) or jnp.ndim(init):
         return None
     dtype = arrays[0].dtype
     if any(function is f for f in SUMS):

@@ -21,6 +21,7 @@ from ._window import (
     Window,
     as_int,
     as_ints,
+    check_extension,
     check_not_negative,
     dilated,
     resolve_padding,
@@ -198,7 +199,7 @@ def make_problem(
     pads, mode = resolve_padding(padding, dilated_sizes, extents, strides)
     extension = None
     if mode is not None:
-        extension = Extension(in_sizes, pads, mode)
+        extension = check_extension(Extension(in_sizes, pads, mode))
         in_sizes = tuple(n + lo + hi for n, (lo, hi) in zip(in_sizes, pads, strict=True))
         pads = ((0, 0),) * rank
     axes = zip(in_sizes, sizes, strides, dilation, base, pads, strict=True)

@@ -156,9 +156,10 @@ def as_int(value: Any, name: str) -> int:
     try:
         return operator.index(value)
     except Exception as error:  # a tracer raises jax's own error types; this module imports no jax
+        traced = type(error) is not TypeError
+        remedy = "mark it static under jit (static_argnames) or close over it" if traced else "give an int"
         raise TypeError(
-            f"`{name}` must be made of Python integers known at trace time, got {value!r}; "
-            "mark it static under jit (static_argnames) or close over it"
+            f"`{name}` must be made of Python integers known at trace time, got {value!r}; {remedy}"
         ) from error
 
 
@@ -258,3 +259,14 @@ def check_not_negative(windows: Sequence[Window]) -> None:
                 f"`padding` must not crop more than the input holds, got ({w.lo}, {w.hi}) on spatial "
                 f"axis {axis} of (dilated) size {w.dilated_in}; crop at most {w.dilated_in} samples"
             )
+
+
+def check_extension(extension: Extension) -> Extension:
+    """Copies need something to be copied from."""
+    for size, (lo, hi) in zip(extension.sizes, extension.pads, strict=True):
+        if size == 0 and lo + hi > 0:
+            raise ValueError(
+                f"`padding` that extends the input ({extension.mode}) needs samples on every axis, got "
+                f'spatial sizes {extension.sizes}; give "VALID" or numbers'
+            )
+    return extension
