@@ -65,7 +65,7 @@ def conv(
       TypeError: operands of two dtypes, or options that are not static.
       NotImplementedError: a named algorithm that cannot run this problem; the message says why.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> x = jnp.ones((8, 28, 28, 1))
       >>> jaxconv.conv(x, jnp.ones((5, 5, 1, 6)), jnp.zeros(6), strides=2).shape
@@ -134,7 +134,7 @@ def conv_general_dilated(
     Raises:
       ValueError, TypeError, NotImplementedError: as `conv`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> x, w = jnp.ones((8, 3, 32, 32)), jnp.ones((16, 3, 3, 3))
       >>> jaxconv.conv_general_dilated(x, w, (2, 2), "SAME").shape

@@ -42,7 +42,7 @@ def explain(
     Raises:
       ValueError, TypeError, NotImplementedError: as `conv`.
 
-    Example:
+    Examples:
       >>> import jaxconv
       >>> plan = jaxconv.explain((8, 56, 56, 64), (3, 3, 64, 64), algorithm="direct")
       >>> [p.algorithm for p in plan.passes]

@@ -46,7 +46,7 @@ def conv_input_gradient(
     Raises:
       ValueError, TypeError, NotImplementedError: as `conv`, and where dy is not of conv's output shape.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> dy, kernel = jnp.ones((8, 14, 14, 6)), jnp.ones((5, 5, 1, 6))
       >>> jaxconv.conv_input_gradient(dy, kernel, (8, 28, 28, 1), strides=2).shape
@@ -109,7 +109,7 @@ def conv_kernel_gradient(
     Raises:
       ValueError, TypeError, NotImplementedError: as `conv`, and where dy is not of conv's output shape.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> x, dy = jnp.ones((8, 28, 28, 1)), jnp.ones((8, 14, 14, 6))
       >>> jaxconv.conv_kernel_gradient(x, dy, (5, 5, 1, 6), strides=2).shape

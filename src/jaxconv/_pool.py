@@ -55,7 +55,7 @@ def max_pool(
       ValueError: sizes or padding that do not fit; an unknown name.
       TypeError: complex inputs, a window that is one int, or options that are not static.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> jaxconv.max_pool(jnp.arange(16.0).reshape(4, 4, 1), (2, 2), strides=2)[..., 0]
       Array([[ 5.,  7.],
@@ -91,7 +91,7 @@ def min_pool(
     Raises:
       ValueError, TypeError: as `max_pool`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> jaxconv.min_pool(jnp.arange(6).reshape(6, 1), (3,), strides=3)[:, 0]
       Array([0, 3], dtype=int32)
@@ -134,7 +134,7 @@ def avg_pool(
     Raises:
       ValueError, TypeError: as `max_pool`; a divisor of 0.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> x = jnp.ones((1, 4, 4, 3))
       >>> jaxconv.avg_pool(x, (3, 3), padding="SAME", count_include_pad=False).min()
@@ -183,7 +183,7 @@ def sum_pool(
     Raises:
       ValueError, TypeError: as `max_pool`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> jaxconv.sum_pool(jnp.ones((5, 1)), (3,), padding="SAME")[:, 0]
       Array([2., 3., 3., 3., 2.], dtype=float32)

@@ -41,7 +41,7 @@ def adaptive_avg_pool(inputs: Any, output_shape: Sequence[int], *, autodiff: str
       ValueError: sizes that do not fit, or an input without samples.
       TypeError: inputs of another kind, or sizes that are not static.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> jaxconv.adaptive_avg_pool(jnp.arange(5.0).reshape(5, 1), (2,))[:, 0]
       Array([1., 3.], dtype=float32)
@@ -68,7 +68,7 @@ def adaptive_max_pool(inputs: Any, output_shape: Sequence[int], *, autodiff: str
     Raises:
       ValueError, TypeError: as `adaptive_avg_pool`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> jaxconv.adaptive_max_pool(jnp.arange(5.0).reshape(5, 1), (2,))[:, 0]
       Array([2., 4.], dtype=float32)
@@ -99,7 +99,7 @@ def global_avg_pool(inputs: Any, *, keepdims: bool = False, autodiff: str = "cus
       ValueError: fewer than three axes, or an input without samples.
       TypeError: inputs of another kind.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> jaxconv.global_avg_pool(jnp.ones((8, 7, 7, 512))).shape
       (8, 512)
@@ -127,7 +127,7 @@ def global_max_pool(inputs: Any, *, keepdims: bool = False, autodiff: str = "cus
     Raises:
       ValueError, TypeError: as `global_avg_pool`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> jaxconv.global_max_pool(jnp.ones((8, 7, 7, 512)), keepdims=True).shape
       (8, 1, 1, 512)

@@ -46,7 +46,7 @@ def max_pool_with_argmax(
     Raises:
       ValueError, TypeError: as `max_pool`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> x = jnp.array([3.0, 1.0, 4.0, 1.0, 5.0, 9.0]).reshape(1, 6, 1)
       >>> values, indices = jaxconv.max_pool_with_argmax(x, (2,), strides=2)
@@ -87,7 +87,7 @@ def max_unpool(values: Any, indices: Any, output_shape: Sequence[int], *, autodi
       ValueError: shapes that do not fit.
       TypeError: indices that are no integers, or sizes that are not static.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> values, indices = jnp.array([[[3.0], [9.0]]]), jnp.array([[[0], [5]]])
       >>> jaxconv.max_unpool(values, indices, (6,))[0, :, 0]

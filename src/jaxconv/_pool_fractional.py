@@ -48,7 +48,7 @@ def fractional_max_pool(
       ValueError: sizes that do not fit, or both or neither of key and samples.
       TypeError: inputs that are no floats, or sizes that are not static.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, jaxconv
       >>> x = jnp.ones((8, 32, 32, 16))
       >>> jaxconv.fractional_max_pool(x, (2, 2), (23, 23), jax.random.key(0)).shape

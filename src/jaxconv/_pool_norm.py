@@ -50,7 +50,7 @@ def lp_pool(
     Raises:
       ValueError, TypeError: as `max_pool`; a p that is not above 0.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> jaxconv.lp_pool(jnp.array([[3.0], [-4.0]]), (2,))
       Array([[5.]], dtype=float32)

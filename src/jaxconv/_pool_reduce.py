@@ -62,7 +62,7 @@ def pool(
     Raises:
       ValueError, TypeError: as `max_pool` and `reduce_window`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> jaxconv.pool(jnp.arange(1.0, 7.0).reshape(6, 1), 1.0, jnp.multiply, (3,), 3)[:, 0]
       Array([  6., 120.], dtype=float32)
@@ -122,7 +122,7 @@ def reduce_window(
       ValueError: sizes or padding that do not fit.
       TypeError: a computation whose result is unlike its arguments; options that are not static.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, jaxconv
       >>> x = jnp.array([[1.0, 5.0, 2.0, 4.0]])
       >>> slopes = jax.grad(lambda x: jaxconv.reduce_window(x, 1.0, jax.lax.mul, (1, 2), (1, 2)).sum())

@@ -40,7 +40,7 @@ def convolve(
     Raises:
       ValueError: another mode, other ranks, an empty array, or "valid" where neither contains the other.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> print(jaxconv.convolve(jnp.array([1.0, 2.0, 3.0]), jnp.array([0.0, 1.0, 0.5])))
       [0.  1.  2.5 4.  1.5]
@@ -67,7 +67,7 @@ def correlate(
 
     Args and errors are those of `convolve`; a complex kernel is conjugated, as in SciPy.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> print(jaxconv.correlate(jnp.array([1.0, 2.0, 3.0]), jnp.array([0.0, 1.0, 0.5])))
       [0.5 2.  3.5 3.  0. ]

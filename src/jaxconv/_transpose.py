@@ -71,7 +71,7 @@ def conv_transpose(
     Raises:
       ValueError, TypeError, NotImplementedError: as `conv`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> x, w = jnp.ones((8, 7, 7, 16)), jnp.ones((3, 3, 16, 4))
       >>> jaxconv.conv_transpose(x, w, (2, 2), "SAME").shape
