@@ -10,5 +10,5 @@ for _folder in ("lenet", "speed"):
         sys.path.append(_path)
 
 import lenet as lenet  # noqa: E402
-import loop as loop  # noqa: E402
 import mnist as mnist  # noqa: E402
+import step as step  # noqa: E402

@@ -14,8 +14,8 @@ import optax
 from jax import Array
 
 import lenet
-import loop
 import mnist
+import step
 from settings import Config
 
 Network = Callable[[Any, Array], Array]  # (parameters, images [N, 28, 28, 1] of 0..1) -> outputs [N, 10]
@@ -63,11 +63,11 @@ class Trainer:
         config = Config(seed=seed, batch_size=recipe.batch_size, max_shift=recipe.max_shift)
         state = self._optimizer.init(params)
         # A step off the clock, its result dropped, so that no epoch's time holds the compilation.
-        jax.block_until_ready(self._step(params, state, next(loop.batches(config, self.train, 1))))
+        jax.block_until_ready(self._step(params, state, next(step.batches(config, self.train, 1))))
         losses, accuracies, seconds = [], [], 0.0
         for epoch in range(1, recipe.epochs + 1):
             start = time.perf_counter()
-            for batch in loop.batches(config, self.train, epoch):
+            for batch in step.batches(config, self.train, epoch):
                 params, state, loss = self._step(params, state, batch)
                 losses.append(loss)
             jax.block_until_ready(params)
@@ -81,13 +81,13 @@ def _make_step(network: Network, recipe: Recipe, optimizer: optax.GradientTransf
         return recipe.loss(network(params, x), labels)
 
     @jax.jit
-    def step(params: Any, state: Any, batch: loop.Batch) -> tuple[Any, Any, Array]:
-        x = loop.shift(loop.scale(batch.images), batch.corners, recipe.max_shift)
+    def update(params: Any, state: Any, batch: step.Batch) -> tuple[Any, Any, Array]:
+        x = step.shift(step.scale(batch.images), batch.corners, recipe.max_shift)
         value, gradient = jax.value_and_grad(loss)(params, x, batch.labels)
         updates, state = optimizer.update(gradient, state)
         return optax.apply_updates(params, updates), state, value
 
-    return step
+    return update
 
 
 def make_predict(network: Network) -> Callable[[Any, np.ndarray], np.ndarray]:
@@ -95,7 +95,7 @@ def make_predict(network: Network) -> Callable[[Any, np.ndarray], np.ndarray]:
 
     @jax.jit
     def predict_batch(params: Any, images: Array) -> Array:
-        return jnp.argmax(network(params, loop.scale(images)), axis=-1)
+        return jnp.argmax(network(params, step.scale(images)), axis=-1)
 
     def predict(params: Any, images: np.ndarray) -> np.ndarray:
         starts = range(0, len(images), EVALUATION_BATCH)

@@ -14,7 +14,7 @@ import optax
 from jax import Array
 from matplotlib.figure import Figure
 
-from experiments.common import lenet, loop, mnist
+from experiments.common import lenet, mnist, step
 from experiments.common.command import Options, Report, main, markdown
 from experiments.common.plots import COLORS, band, panels, tidy
 from experiments.common.training import Loss, Recipe, Trainer
@@ -57,7 +57,7 @@ def experiment(options: Options) -> Report:
             trainer = Trainer(network, train, test, recipe)
             for seed in range(options.seeds):
                 params = lenet.init(seed)
-                start = output_gradient(loss, outputs(params, loop.scale(probe.images)), probe.labels)
+                start = output_gradient(loss, outputs(params, step.scale(probe.images)), probe.labels)
                 fitted = trainer.fit(params, seed)
                 accuracies = [float(np.mean(trainer.predict(params, test.images) == test.labels))]
                 run = {"loss": name, "rate": rate, "seed": seed, "gradient_at_start": start}
