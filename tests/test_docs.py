@@ -16,8 +16,6 @@ REFERENCE = [
 ]
 THEORY = (DOCS / "theory.md").read_text()
 ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in THEORY.splitlines() if line[:3] == "| T"]
-# Their notebook, on a trained network, is still to come.
-PENDING = pytest.mark.xfail(reason="no notebook yet")
 
 
 def test_the_reference_holds_every_public_function_once() -> None:
@@ -35,9 +33,7 @@ def test_the_theory_has_its_fourteen_rows() -> None:
     assert [row[0] for row in ROWS] == [f"T{i}" for i in range(1, 15)]
 
 
-@pytest.mark.parametrize(
-    "row", [pytest.param(row, id=row[0], marks=[] if row[4] else [PENDING]) for row in ROWS]
-)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_a_row_has_a_function_code_and_a_notebook(row: list[str]) -> None:
     tag, _, function, code, notebook = row
     assert re.search(r"\(api/\w+\.md#jaxconv\.\w+\)", function)
