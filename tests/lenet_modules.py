@@ -17,6 +17,7 @@ PACKAGES = ("matplotlib", "mlxtend", "optax", "orbax.checkpoint", "tqdm")
 MODULES = (
     "settings",
     "mnist",
+    "schedule",
     "lenet",
     "step",
     "history",
@@ -50,8 +51,8 @@ def idx_bytes(array: np.ndarray) -> bytes:
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-def write_idx_folder(folder: Path, suffix: str = "") -> None:
-    for part, count in (("train", 64), ("t10k", 20)):
+def write_idx_folder(folder: Path, suffix: str = "", train: int = 64, test: int = 20) -> None:
+    for part, count in (("train", train), ("t10k", test)):
         images, labels = noise(count)
         for name, array in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
             content = idx_bytes(array)

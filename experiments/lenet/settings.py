@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NoReturn
 
 LOSSES = ("cross-entropy", "mse")
 PEERS = ("lax",)
+SCHEDULES = ("constant", "cosine", "warmup-cosine", "step")
 
 
 class ExperimentError(Exception):
@@ -28,6 +30,8 @@ class Config:
     peer: str | None = None
     quick: bool = False
     learning_rate: float = 2e-3
+    schedule: str = "cosine"
+    early_stop: int | None = None  # epochs without a gain
     max_shift: int = 2
     data: Path | None = None
     out: Path = Path("runs/lenet")
@@ -63,6 +67,17 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def _positive(text: str) -> float:
+    """An argparse type: a finite number above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="train.py",
@@ -79,6 +94,16 @@ def _parser() -> argparse.ArgumentParser:
         help="decides the initial weights, the order of the digits and their shifts",
     )
     add("--loss", choices=LOSSES, default=Config.loss, help="what the training makes small")
+    add("--learning-rate", type=_positive, default=Config.learning_rate, metavar="RATE", help="Adam's")
+    add("--schedule", choices=SCHEDULES, default=Config.schedule, help="how the rate changes")
+    add(
+        "--early-stop",
+        type=_whole(1, 10_000),
+        default=Config.early_stop,
+        metavar="PATIENCE",
+        help="hold back a tenth of the training digits; stop when their loss has not fallen for that "
+        "many epochs, and keep the parameters of the best",
+    )
     add("--algorithm", default=Config.algorithm, help="jaxconv's algorithm for the convolutions")
     add("--out", type=Path, default=Config.out, metavar="DIR", help="where the results go")
     add(

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 import lenet
 from mnist import Digits
+from schedule import SCHEDULES
 from settings import Config
 
 EVALUATION_BATCH = 500
@@ -24,6 +25,13 @@ class TrainState(NamedTuple):
 
     params: lenet.Params
     optimizer: optax.OptState
+
+
+class Snapshot(NamedTuple):
+    """All arrays that a resumed run needs."""
+
+    train: TrainState
+    chosen: lenet.Params  # of the best epoch that has ended, by `History.chosen_epoch`
 
 
 class Batch(NamedTuple):
@@ -39,13 +47,12 @@ Predict = Callable[[lenet.Params, np.ndarray], np.ndarray]
 
 
 def make_optimizer(config: Config, total_steps: int) -> optax.GradientTransformation:
-    """Adam whose rate falls to zero along a cosine, so that the last epoch is not a lucky one."""
-    return optax.adam(optax.cosine_decay_schedule(config.learning_rate, total_steps))
+    return optax.adam(SCHEDULES[config.schedule](config.learning_rate, total_steps))
 
 
-def init_state(config: Config, optimizer: optax.GradientTransformation) -> TrainState:
+def init_state(config: Config, optimizer: optax.GradientTransformation) -> Snapshot:
     params = lenet.init(config.seed)
-    return TrainState(params, optimizer.init(params))
+    return Snapshot(TrainState(params, optimizer.init(params)), params)
 
 
 def scale(images: ArrayLike) -> Array:
@@ -94,11 +101,11 @@ def make_step(config: Config, ops: lenet.Operators, optimizer: optax.GradientTra
 
 
 def make_predict(ops: lenet.Operators) -> Predict:
-    """A function (params, images) -> predicted labels, int [N]."""
+    """A function (params, images) -> outputs y [N, 10]."""
 
     @jax.jit
     def predict_batch(params: lenet.Params, images: Array) -> Array:
-        return lenet.forward(params, scale(images), ops).argmax(axis=-1)
+        return lenet.forward(params, scale(images), ops)
 
     def predict(params: lenet.Params, images: np.ndarray) -> np.ndarray:
         starts = range(0, len(images), EVALUATION_BATCH)
@@ -131,5 +138,5 @@ def one_digit(params: lenet.Params, image: np.ndarray, ops: lenet.Operators) -> 
     return {layer: np.asarray(array[0]) for layer, array in see(params, image).items()}
 
 
-def accuracy(predict: Predict, params: lenet.Params, digits: Digits) -> float:
-    return float(np.mean(predict(params, digits.images) == digits.labels))
+def accuracy(y: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.mean(y.argmax(axis=-1) == labels))

@@ -11,72 +11,76 @@ from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 
-import checkpoint
+import numpy as np
+
 import figures
-import history
 import lenet
 import loop
 import mnist
 import outputs
-import step
+from checkpoint import Checkpoints, identity
+from history import History
 from settings import Config, ExperimentError, parse
+from step import make_predict, one_digit
 
 
 def run(config: Config) -> str:
     """One whole experiment: digits, training, results; returns the line that sums it up."""
     start = time.perf_counter()
     outputs.prepare(config.out)
-    train, test = mnist.load(config.data, quick=config.quick)
+    parts = mnist.load_parts(config)
     ops = lenet.operators(config.peer, config.algorithm)
-    identity = checkpoint.identity(config, train, test)
-    with closing(checkpoint.Checkpoints(config, identity)) as checkpoints:
-        state, record = loop.fit(config, train, test, ops, checkpoints)
+    predict = make_predict(ops)
+    with closing(Checkpoints(config, identity(config, parts))) as checkpoints:
+        params, history = loop.fit(config, parts, ops, predict, checkpoints)
     wall_seconds = round(time.perf_counter() - start, 3)
-    metrics = _metrics(config, state.params, record, len(train.labels), len(test.labels))
+    metrics = _metrics(config, params, history, parts)
     outputs.write_json(config.out / "metrics.json", metrics | {"wall_seconds": wall_seconds})
-    outputs.write_params(config.out / "parameters.npz", state.params)
-    _write_figures(config, state.params, record, test, ops)
+    outputs.write_params(config.out / "parameters.npz", params)
+    outputs_of_test = predict(params, parts.test.images)
+    _write_figures(config, params, history, parts.test, outputs_of_test, ops)
+    stopped = f", stopped after {len(history.epochs)}" if config.early_stop else ""
     return (
-        f"test accuracy {record.epochs[-1].test_accuracy:.3f} after {config.epochs} epochs "
+        f"test accuracy {metrics['test_accuracy']:.3f} after {history.chosen_epoch} epochs{stopped} "
         f"in {wall_seconds:.1f} s; results in {config.out}"
     )
 
 
-def _metrics(
-    config: Config, params: lenet.Params, record: history.History, n_train: int, n_test: int
-) -> dict[str, object]:
+def _metrics(config: Config, params: lenet.Params, history: History, parts: mnist.Parts) -> dict[str, object]:
     counts = lenet.parameter_counts(params)
     return {
         "options": config.options(),
         "versions": outputs.versions(),
         "dtype": str(params["output"]["bias"].dtype),
-        "train_digits": n_train,
-        "test_digits": n_test,
+        "train_digits": len(parts.train.labels),
+        "validation_digits": 0 if parts.validation is None else len(parts.validation.labels),
+        "test_digits": len(parts.test.labels),
         "parameters": sum(counts.values()),
         "parameters_by_layer": counts,
-        "test_accuracy": record.epochs[-1].test_accuracy,
-        "compile_seconds": record.compile_seconds,
-        "train_seconds": round(sum(epoch.seconds for epoch in record.epochs), 3),
-        "epochs": [asdict(epoch) for epoch in record.epochs],
-        "step_losses": record.step_losses,
-        "resumed_at_steps": record.resumed_at,
+        "chosen_epoch": history.chosen_epoch,
+        "test_accuracy": history.epochs[history.chosen_epoch - 1].test_accuracy,
+        "compile_seconds": history.compile_seconds,
+        "train_seconds": round(sum(epoch.seconds for epoch in history.epochs), 3),
+        "epochs": [asdict(epoch) for epoch in history.epochs],
+        "step_losses": history.step_losses,
+        "resumed_at_steps": history.resumed_at,
     }
 
 
 def _write_figures(
     config: Config,
     params: lenet.Params,
-    record: history.History,
+    history: History,
     test: mnist.Digits,
+    y: np.ndarray,
     ops: lenet.Operators,
 ) -> None:
-    predicted = step.make_predict(ops)(params, test.images)
-    maps = step.one_digit(params, test.images[0], ops)
+    maps = one_digit(params, test.images[0], ops)
     for name, figure in {
-        "loss": figures.curves(record.epochs, config.loss),
+        "loss": figures.curves(history.epochs, config.loss),
         "filters": figures.filters(params),
         "feature_maps": figures.feature_maps(test.images[0], maps),
-        "confusion": figures.confusion(test.labels, predicted),
+        "confusion": figures.confusion(test.labels, y.argmax(axis=-1)),
     }.items():
         outputs.write(config.out / f"{name}.png", partial(figure.savefig, format="png"))
 
