@@ -62,6 +62,14 @@ def test_opens_with_a_title_and_the_quick_switch(path: Path) -> None:
     assert 'os.environ.get("JAXCONV_QUICK")' in source(code_cells(book)[0])
 
 
+def test_every_row_of_the_theory_stands_in_a_heading() -> None:
+    cells = [cell for path in NOTEBOOKS for cell in read(path)["cells"] if cell["cell_type"] == "markdown"]
+    headings = [line for cell in cells for line in source(cell).splitlines() if line.startswith("#")]
+    assert {row for line in headings for row in re.findall(r"\bT\d+\b", line)} == {
+        f"T{n}" for n in range(1, 15)
+    }
+
+
 @pytest.mark.slow
 @notebook
 def test_runs_quickly_without_a_warning(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
