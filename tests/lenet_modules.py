@@ -21,6 +21,7 @@ MODULES = (
     "lenet",
     "step",
     "history",
+    "log",
     "outputs",
     "checkpoint",
     "loop",

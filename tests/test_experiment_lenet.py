@@ -1,5 +1,6 @@
 """The LeNet experiment: its data, its network, its peer, its error lines and a whole short run."""
 
+import csv
 import functools
 import gzip
 import json
@@ -21,7 +22,15 @@ for _package in PACKAGES:
     pytest.importorskip(_package, reason=f"{_package} belongs to the extra 'experiments'")
 
 XLA_WINDOWS = ("conv_general_dilated", "reduce_window", "select_and_scatter")
-FILES = {"metrics.json", "parameters.npz", "loss.png", "filters.png", "feature_maps.png", "confusion.png"}
+FILES = {
+    "metrics.json",
+    "log.csv",
+    "parameters.npz",
+    "loss.png",
+    "filters.png",
+    "feature_maps.png",
+    "confusion.png",
+}
 
 
 @pytest.fixture(scope="module")
@@ -396,6 +405,11 @@ def test_quick_run_writes_every_result(lab: Any, tmp_path: Path) -> None:
         if name.endswith(".png"):
             assert (out / name).read_bytes().startswith(b"\x89PNG")
     metrics = json.loads((out / "metrics.json").read_text())
+    with open(out / "log.csv", newline="") as log:
+        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(log)]
+    assert rows == [
+        {name: value for name, value in epoch.items() if value is not None} for epoch in metrics["epochs"]
+    ]
     assert metrics["options"]["seed"] == 5 and metrics["options"]["quick"] is True
     assert metrics["parameters"] == 61706 and metrics["versions"]["jax"] == jax.__version__
     assert [epoch["epoch"] for epoch in metrics["epochs"]] == [1, 2]

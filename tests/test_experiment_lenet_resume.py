@@ -1,5 +1,6 @@
 """A run of the LeNet experiment that is killed, resumed and killed again ends as if nothing had happened."""
 
+import csv
 import json
 import os
 import signal
@@ -57,10 +58,13 @@ def results(out: Path) -> dict[str, Any]:
     metrics = json.loads((out / "metrics.json").read_text())
     for epoch in metrics["epochs"]:
         del epoch["seconds"]
+    with open(out / "log.csv", newline="") as log:
+        rows = [dict(row, seconds="") for row in csv.DictReader(log)]
     return {
         "parameters": (out / "parameters.npz").read_bytes(),
         "epochs": metrics["epochs"],
         "step_losses": metrics["step_losses"],
+        "log": rows,
         "files": sorted(os.listdir(out)),
     }
 

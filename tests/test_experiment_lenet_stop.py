@@ -101,3 +101,19 @@ def test_stopped_run_keeps_the_parameters_of_its_best_epoch(lab: Any, tmp_path: 
     for layer, arrays in params.items():
         for name, array in arrays.items():
             np.testing.assert_array_equal(array, best[layer][name])
+
+
+def test_log_forgets_what_the_checkpoint_does_not_hold(lab: Any, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    epochs = history(lab, 3.0, None).epochs
+    log = lab.log.Log(tmp_path, epochs[:1])
+    log.append(epochs[1])
+    whole = path.read_text()
+    assert whole == (
+        "epoch,train_loss,train_accuracy,test_accuracy,validation_loss,learning_rate,seconds\n"
+        "1,1.0,0.5,0.5,3.0,0.1,0.0\n"
+        "2,1.0,0.5,0.5,,0.1,0.0\n"
+    )
+    path.write_text(whole[:-9])
+    lab.log.Log(tmp_path, epochs[:1])
+    assert path.read_text().splitlines() == whole.splitlines()[:2]

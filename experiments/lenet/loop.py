@@ -10,6 +10,7 @@ from tqdm import tqdm
 import lenet
 from checkpoint import Checkpoints
 from history import History
+from log import Log
 from mnist import Digits, Parts
 from schedule import SCHEDULES
 from settings import Config, ExperimentError
@@ -42,6 +43,7 @@ def fit(
     optimizer = make_optimizer(config, total)
     start = init_state(config, optimizer)
     snapshot, history = checkpoints.restore(start)
+    log = Log(config.out, history.epochs)
     if history.finished(config):
         return snapshot.chosen, history
     clock = time.perf_counter()
@@ -52,7 +54,7 @@ def fit(
     history.compile_seconds = round(time.perf_counter() - clock, 3)
     done = len(history.epochs) * steps_per_epoch + len(history.measured)
     with tqdm(total=total, initial=done, unit="step", mininterval=0.5) as bar:
-        run = _Run(config, parts, checkpoints, step, predict, bar)
+        run = _Run(config, parts, checkpoints, log, step, predict, bar)
         while not history.finished(config):
             snapshot = run.epoch(snapshot, history)
     return snapshot.chosen, history
@@ -77,12 +79,13 @@ class _Run:
         config: Config,
         parts: Parts,
         checkpoints: Checkpoints,
+        log: Log,
         step: Step,
         predict: Predict,
         bar: tqdm,
     ) -> None:
         self.config, self.parts, self.checkpoints = config, parts, checkpoints
-        self.step, self.predict, self.bar = step, predict, bar
+        self.log, self.step, self.predict, self.bar = log, step, predict, bar
         self.rate = SCHEDULES[config.schedule](config.learning_rate, bar.total)
 
     def epoch(self, snapshot: Snapshot, history: History) -> Snapshot:
@@ -106,6 +109,7 @@ class _Run:
         newest_is_best = history.chosen_epoch == len(history.epochs)
         snapshot = Snapshot(state, state.params if newest_is_best else snapshot.chosen)
         self.checkpoints.save(self.bar.n, snapshot, history, finished=history.finished(self.config))
+        self.log.append(history.epochs[-1])
         return snapshot
 
     def _evaluate(self, params: lenet.Params) -> tuple[float | None, float]:
