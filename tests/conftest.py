@@ -6,8 +6,9 @@ import jax
 import pytest
 from hypothesis import settings
 
-settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
-settings.load_profile("repeatable")
+# Every example compiles anew, so the quick suite draws a quarter of them.
+settings.register_profile("quick", derandomize=True, deadline=None, database=None, max_examples=25)
+settings.register_profile("slow", derandomize=True, deadline=None, database=None, max_examples=100)
 
 # Optax and the training scripts are written for JAX's default promotion rules and 32-bit types.
 _DEFAULT_JAX_MODULES = ("test_experiment", "test_benchmark")
@@ -15,6 +16,10 @@ _DEFAULT_JAX_MODULES = ("test_experiment", "test_benchmark")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("slow" if config.getoption("--slow") else "quick")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -19,12 +19,20 @@ PUBLIC = {
     "avg_pool",
     "conv",
     "conv_general_dilated",
+    "conv_general_dilated_local",
+    "conv_general_dilated_patches",
     "conv_input_gradient",
     "conv_kernel_gradient",
+    "conv_local",
+    "conv_stream",
+    "conv_stream_state",
     "conv_transpose",
     "convolve",
     "correlate",
+    "depthwise_conv",
     "explain",
+    "extract_patches",
+    "fold_patches",
     "fractional_max_pool",
     "global_avg_pool",
     "global_max_pool",
@@ -35,6 +43,7 @@ PUBLIC = {
     "min_pool",
     "pool",
     "reduce_window",
+    "separable_conv",
     "sum_pool",
 }
 FUNCTIONS = sorted(name for name in jaxconv.__all__ if callable(getattr(jaxconv, name, None)))
@@ -76,7 +85,11 @@ def test_public_functions_are_typed_and_documented_with_an_example(name: str) ->
         ("conv_input_gradient", ["dy", "kernel", "input_shape"]),
         ("conv_kernel_gradient", ["x", "dy", "kernel_shape"]),
         ("convolve", ["x", "kernel", "mode"]),
+        ("conv_local", ["x", "kernel", "bias"]),
+        ("conv_stream", ["x", "kernel", "state", "bias"]),
         ("correlate", ["x", "kernel", "mode"]),
+        ("depthwise_conv", ["x", "kernel", "bias"]),
+        ("separable_conv", ["x", "depthwise_kernel", "pointwise_kernel", "bias"]),
     ],
 )
 def test_options_are_keyword_only(name: str, positional: list[str]) -> None:
@@ -170,7 +183,7 @@ LAYERS = [
     ["_trilinear"],
     ["_call"],
     ["_conv", "_gradients"],
-    ["_explain", "_signal", "_transpose"],
+    ["_explain", "_local", "_separable", "_signal", "_stream", "_transpose"],
 ]
 
 

@@ -5,8 +5,13 @@ from importlib.metadata import version as _version
 from ._conv import conv as conv
 from ._conv import conv_general_dilated as conv_general_dilated
 from ._explain import explain as explain
+from ._extract import conv_general_dilated_patches as conv_general_dilated_patches
+from ._extract import extract_patches as extract_patches
+from ._extract import fold_patches as fold_patches
 from ._gradients import conv_input_gradient as conv_input_gradient
 from ._gradients import conv_kernel_gradient as conv_kernel_gradient
+from ._local import conv_general_dilated_local as conv_general_dilated_local
+from ._local import conv_local as conv_local
 from ._pool import avg_pool as avg_pool
 from ._pool import max_pool as max_pool
 from ._pool import min_pool as min_pool
@@ -21,8 +26,12 @@ from ._pool_fractional import fractional_max_pool as fractional_max_pool
 from ._pool_norm import lp_pool as lp_pool
 from ._pool_reduce import pool as pool
 from ._pool_reduce import reduce_window as reduce_window
+from ._separable import depthwise_conv as depthwise_conv
+from ._separable import separable_conv as separable_conv
 from ._signal import convolve as convolve
 from ._signal import correlate as correlate
+from ._stream import conv_stream as conv_stream
+from ._stream import conv_stream_state as conv_stream_state
 from ._transpose import conv_transpose as conv_transpose
 
 __all__ = [
@@ -31,12 +40,20 @@ __all__ = [
     "avg_pool",
     "conv",
     "conv_general_dilated",
+    "conv_general_dilated_local",
+    "conv_general_dilated_patches",
     "conv_input_gradient",
     "conv_kernel_gradient",
+    "conv_local",
+    "conv_stream",
+    "conv_stream_state",
     "conv_transpose",
     "convolve",
     "correlate",
+    "depthwise_conv",
     "explain",
+    "extract_patches",
+    "fold_patches",
     "fractional_max_pool",
     "global_avg_pool",
     "global_max_pool",
@@ -47,6 +64,7 @@ __all__ = [
     "min_pool",
     "pool",
     "reduce_window",
+    "separable_conv",
     "sum_pool",
 ]
 
