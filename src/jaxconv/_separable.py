@@ -64,7 +64,7 @@ def depthwise_conv(
         x = as_array(x, "x", kernel.ndim - 1)
         kernel = grouped_kernel(kernel, x.shape[-1], "kernel")
         call = grouped_call(x.shape, kernel, x.dtype, options, x.shape[-1], algorithm, autodiff)
-        bias = check_bias(bias, kernel.shape[-1])
+        bias = check_bias(bias, call.problem)
     return execute(call, x, kernel, bias)
 
 
@@ -132,7 +132,7 @@ def separable_conv(
         if preferred_element_type is not None:
             pointwise = pointwise.astype(middle)
         second = grouped_call(first.shape_out, pointwise, middle, same, 1, algorithm, autodiff)
-        bias = check_bias(bias, pointwise.shape[-1])
+        bias = check_bias(bias, second.problem)
     return _separable(first, second, x, depthwise, pointwise, bias)
 
 
