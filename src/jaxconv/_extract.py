@@ -54,7 +54,7 @@ def extract_patches(
       ValueError: sizes or padding that do not fit.
       TypeError: options that are not static.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> jaxconv.extract_patches(jnp.arange(5).reshape(5, 1), (3,), 2)
       Array([[0, 1, 2],
@@ -98,7 +98,7 @@ def fold_patches(
     Raises:
       ValueError, TypeError: as `extract_patches`, and where patches does not have that call's shape.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> jaxconv.fold_patches(jnp.ones((3, 2)), (4,), (2,))[:, 0]
       Array([1., 2., 2., 1.], dtype=float32)
@@ -164,7 +164,7 @@ def conv_general_dilated_patches(
     Raises:
       ValueError, TypeError: as `extract_patches`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> jaxconv.conv_general_dilated_patches(jnp.ones((8, 3, 32, 32)), (3, 3), (1, 1), "SAME").shape
       (8, 27, 32, 32)

@@ -55,7 +55,7 @@ def conv_local(
     Raises:
       ValueError, TypeError: as `conv`, and where kernel has another number of positions than the output.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> jaxconv.conv_local(jnp.ones((8, 28, 28, 1)), jnp.ones((26, 26, 3, 3, 1, 6)), padding="VALID").shape
       (8, 26, 26, 6)
@@ -116,7 +116,7 @@ def conv_general_dilated_local(
     Raises:
       ValueError, TypeError: as `conv_local`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> x, w = jnp.ones((8, 3, 6, 6)), jnp.ones((5, 3 * 9, 4, 4))
       >>> jaxconv.conv_general_dilated_local(x, w, (1, 1), "VALID", (3, 3)).shape

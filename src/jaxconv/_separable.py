@@ -49,7 +49,7 @@ def depthwise_conv(
     Raises:
       ValueError, TypeError, NotImplementedError: as `conv`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> jaxconv.depthwise_conv(jnp.ones((8, 28, 28, 16)), jnp.ones((3, 3, 16, 2)), strides=2).shape
       (8, 14, 14, 32)
@@ -107,7 +107,7 @@ def separable_conv(
     Raises:
       ValueError, TypeError, NotImplementedError: as `conv`.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> x, depthwise, pointwise = jnp.ones((8, 28, 28, 16)), jnp.ones((3, 3, 16, 1)), jnp.ones((16, 32))
       >>> jaxconv.separable_conv(x, depthwise, pointwise).shape

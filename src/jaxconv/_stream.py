@@ -49,7 +49,7 @@ def conv_stream(
     Raises:
       ValueError, TypeError, NotImplementedError: as `conv`; a chunk or a state of the wrong size.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> x, kernel = jnp.arange(6.0).reshape(6, 1), jnp.ones((3, 1, 1))
       >>> first, state = jaxconv.conv_stream(x[:4], kernel)
@@ -112,7 +112,7 @@ def conv_stream_state(
     Raises:
       ValueError, TypeError: shapes of the wrong length.
 
-    Example:
+    Examples:
       >>> import jaxconv
       >>> jaxconv.conv_stream_state((8, 1, 16), (4, 1, 16)).shape
       (8, 3, 16)
