@@ -22,6 +22,11 @@ def test_the_reference_holds_every_public_function_once() -> None:
     assert sorted(REFERENCE) == sorted(jaxconv.__all__)
 
 
+def test_the_readme_names_every_public_function() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert not [name for name in jaxconv.__all__ if f"`{name}`" not in readme]
+
+
 @pytest.mark.parametrize("name", jaxconv.__all__)
 def test_examples_stand_under_a_heading_that_the_reference_knows(name: str) -> None:
     """The singular would be rendered as prose."""
