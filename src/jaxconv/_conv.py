@@ -216,9 +216,14 @@ def check_bias(bias: Any, problem: ConvProblem) -> Array | None:
             f"`bias` must have one entry per output channel, shape ({problem.out_channels},), "
             f"got {bias.shape}"
         )
+    check_bias_kind(bias, problem)
+    return bias
+
+
+def check_bias_kind(bias: Array, problem: ConvProblem) -> None:
+    """The bias is cast to the output's dtype, which must not drop fractions or imaginary parts."""
     if kind(bias.dtype) > kind(problem.y_dtype):
         raise TypeError(
             f"`bias` must be of the output's kind, {problem.y_dtype}, got {bias.dtype}; "
             "cast it, or ask for another `preferred_element_type`"
         )
-    return bias

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from . import _layout
+from ._dtypes import as_dtype
 from ._front import as_array, context, flatten_batch, hand_derived
 from ._patches import extend, fold_extension
 from ._pool_argmax import check_sizes
@@ -180,7 +181,8 @@ def conv_general_dilated_patches(
         base, geometry = dilated_geometry(
             shape, filter_shape, window_strides, padding, lhs_dilation, rhs_dilation
         )
-        dtype = jax.dtypes.canonicalize_dtype(preferred_element_type or lhs.dtype)
+        preferred = lhs.dtype if preferred_element_type is None else preferred_element_type
+        dtype = jax.dtypes.canonicalize_dtype(as_dtype(preferred, "preferred_element_type"))
         general = General(layout, base, geometry, hand_derived(autodiff), dtype.name)
     return _extract_general(general, lhs)
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from . import _layout
+from ._conv import check_bias_kind
 from ._front import as_array, context, flatten_batch, hand_derived
 from ._patches import contract, extend
 from ._problem import ConvProblem, Shape, make_problem
@@ -80,6 +81,7 @@ def conv_local(
         if bias is not None:
             bias = as_array(bias, "bias", 1)
             check_local_bias(bias.shape, problem.output_shape[1:])
+            check_bias_kind(bias, problem)
         local = Local(problem, extension, hand_derived(autodiff))
     return _conv_local(local, x, kernel, bias)
 

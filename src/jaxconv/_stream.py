@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ._conv import conv
+from ._dtypes import as_dtype
 from ._front import as_array, context
-from ._window import as_int, as_ints, dilated
+from ._gradients import check_shape
+from ._window import as_ints, dilated
 
 
 def conv_stream(
@@ -118,10 +120,9 @@ def conv_stream_state(
       (8, 3, 16)
     """
     with context("conv_stream_state", input_shape=input_shape, kernel_shape=kernel_shape):
-        shape = tuple(as_int(n, "input_shape") for n in input_shape)
+        shape = check_shape(input_shape, 2, "input_shape")
         taps = as_ints(kernel_shape, 3, "kernel_shape", minimum=0)
-        if len(shape) < 2:
-            raise ValueError(f"`input_shape` must be [*batch, T, C], got {shape}")
+        dtype = None if dtype is None else as_dtype(dtype, "dtype")
         (dilation,) = as_ints(kernel_dilation, 1, "kernel_dilation", minimum=1)
     return jnp.zeros(state_shape(shape, taps, dilation), dtype)
 

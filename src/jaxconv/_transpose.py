@@ -80,7 +80,8 @@ def conv_transpose(
     given = dict(
         lhs=lhs, rhs=rhs, strides=strides, padding=padding, rhs_dilation=rhs_dilation,
         dimension_numbers=dimension_numbers, transpose_kernel=transpose_kernel,
-        use_consistent_padding=use_consistent_padding,
+        use_consistent_padding=use_consistent_padding, groups=groups, output_padding=output_padding,
+        output_shape=output_shape,
     )  # fmt: skip
     with context("conv_transpose", **given):
         lhs, rhs = as_array(lhs, "lhs", 2), as_array(rhs, "rhs", 2)
@@ -95,7 +96,8 @@ def conv_transpose(
         pads, extension = transposed_pads(
             geometry, padding, use_consistent_padding, output_padding, output_shape, transpose_kernel
         )
-        forward_shape = swapped(kernel_shape, input_shape[-1], groups) if transpose_kernel else kernel_shape
+        forward = swapped if transpose_kernel else unswapped
+        forward_shape = forward(kernel_shape, input_shape[-1], groups)
         problem, _ = make_problem(
             input_shape, forward_shape, lhs.dtype, rhs.dtype, padding=pads,
             input_dilation=strides, kernel_dilation=dilation, groups=groups, precision=precision,
@@ -108,6 +110,17 @@ def conv_transpose(
         )
         call = dataclasses.replace(call, flip_kernel=not transpose_kernel)
     return execute(call, lhs, rhs)
+
+
+def unswapped(kernel_shape: Shape, channels: int, groups: int) -> Shape:
+    """`[*K, C / G, O]` as it is; where G does not divide C, that is said later."""
+    cin = kernel_shape[-2]
+    if groups > 0 and channels % groups == 0 and cin * groups != channels:
+        raise ValueError(
+            f"`rhs` must have lhs features / groups = {channels} / {groups} input features, got {cin}; the "
+            "kernel of the convolution that is transposed goes with transpose_kernel=True"
+        )
+    return kernel_shape
 
 
 def swapped(kernel_shape: Shape, channels: int, groups: int) -> Shape:

@@ -158,8 +158,9 @@ def as_int(value: Any, name: str) -> int:
     except Exception as error:  # a tracer raises jax's own error types; this module imports no jax
         traced = type(error) is not TypeError
         remedy = "mark it static under jit (static_argnames) or close over it" if traced else "give an int"
+        got = f"an array of shape {value.shape}" if getattr(value, "ndim", 0) else repr(value)
         raise TypeError(
-            f"`{name}` must be made of Python integers known at trace time, got {value!r}; {remedy}"
+            f"`{name}` must be made of Python integers known at trace time, got {got}; {remedy}"
         ) from error
 
 
