@@ -71,10 +71,12 @@ def layer_errors(result: Array, exact: np.ndarray) -> list[float]:
     return [rms(relative_errors(a, b)) for a, b in zip(result, exact, strict=True)]
 
 
-def init(seed: int) -> dict[str, Any]:
-    """He-normal weights for the network of `BLOCKS`."""
+def init(seed: int, blocks: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """He-normal weights for 3 x 3 convolutions and a dense layer of ten outputs."""
     rng = np.random.default_rng(seed)
-    shapes = [(3, 3, *channels) for channels in BLOCKS] + [(7 * 7 * 16, lenet.CLASSES)]
+    shapes = [(3, 3, *channels) for channels in blocks]
+    side = mnist.SIDE >> len(blocks) // 2
+    shapes.append((side * side * blocks[-1][1], lenet.CLASSES))
     kernels = [rng.normal(scale=math.sqrt(2 / math.prod(s[:-1])), size=s) for s in shapes]
     return {
         "kernels": [jnp.asarray(k, float) for k in kernels],
@@ -99,12 +101,13 @@ def measure_training(
 ) -> tuple[list[dict[str, Any]], dict[str, list[Fit]]]:
     """Training runs by algorithm in float32, after one in float64."""
     train, test = mnist.load(None, quick=quick)
+    blocks = BLOCKS[:2] if quick else BLOCKS
     fits: dict[str, list[Fit]] = {}
     for label in ("float64", *algorithms):
         with jax.enable_x64(label == "float64"):
             chosen = "direct" if label == "float64" else label
             trainer = Trainer(network(chosen), train, test, Recipe(epochs))
-            fits[label] = [trainer.fit(init(seed), seed) for seed in range(seeds)]
+            fits[label] = [trainer.fit(init(seed, blocks), seed) for seed in range(seeds)]
     records = [
         {
             "run": label, "seed": seed, "accuracy": fitted.accuracies[-1],
