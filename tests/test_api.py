@@ -33,6 +33,7 @@ PUBLIC = {
     "explain",
     "extract_patches",
     "fold_patches",
+    "forget_plans",
     "fractional_max_pool",
     "global_avg_pool",
     "global_max_pool",
@@ -45,6 +46,8 @@ PUBLIC = {
     "reduce_window",
     "separable_conv",
     "sum_pool",
+    "tune",
+    "use_plans",
 }
 FUNCTIONS = sorted(name for name in jaxconv.__all__ if callable(getattr(jaxconv, name, None)))
 OPTIONS = inspect.Parameter.KEYWORD_ONLY
@@ -178,9 +181,9 @@ LAYERS = [
     ["_layout", "_dtypes"],
     ["_problem"],
     ["_patches"],
-    ["algorithms"],
+    ["algorithms", "_plans"],
     ["_select"],
-    ["_trilinear"],
+    ["_trilinear", "_tune"],
     ["_call"],
     ["_conv", "_gradients"],
     ["_explain", "_local", "_separable", "_signal", "_stream", "_transpose"],

@@ -41,6 +41,13 @@ def test_entries_are_a_call_a_message_and_a_remedy() -> None:
         assert {b.heading for b in entry} == {heading}
 
 
+@pytest.fixture(autouse=True)
+def no_trace_of_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    yield
+    jaxconv.forget_plans()
+
+
 @pytest.mark.parametrize("heading", ENTRIES)
 def test_the_call_fails_with_the_message(heading: str) -> None:
     call, message, _ = ENTRIES[heading]
@@ -58,6 +65,7 @@ def test_the_remedy_runs(heading: str) -> None:
 def test_every_public_function_is_on_the_page() -> None:
     wrong = "".join(call.text for call, _, _ in ENTRIES.values())
     shared = {"correlate", "min_pool", "sum_pool", "max_pool_with_argmax"}  # the checks of their twins
+    shared |= {"forget_plans"}  # takes nothing
     missing = [name for name in jaxconv.__all__ if f"jaxconv.{name}(" not in wrong]
     assert set(missing) <= shared
 

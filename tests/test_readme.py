@@ -32,8 +32,11 @@ def name(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name)
-def test_python_blocks_run_and_print_what_they_say(page: Path) -> None:
+def test_python_blocks_run_and_print_what_they_say(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In order and in one namespace, as a reader goes down the page."""
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for block in blocks(page):
         if block.language != "python":

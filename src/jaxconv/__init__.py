@@ -33,6 +33,9 @@ from ._signal import correlate as correlate
 from ._stream import conv_stream as conv_stream
 from ._stream import conv_stream_state as conv_stream_state
 from ._transpose import conv_transpose as conv_transpose
+from ._tune import forget_plans as forget_plans
+from ._tune import tune as tune
+from ._tune import use_plans as use_plans
 
 __all__ = [
     "adaptive_avg_pool",
@@ -54,6 +57,7 @@ __all__ = [
     "explain",
     "extract_patches",
     "fold_patches",
+    "forget_plans",
     "fractional_max_pool",
     "global_avg_pool",
     "global_max_pool",
@@ -66,6 +70,8 @@ __all__ = [
     "reduce_window",
     "separable_conv",
     "sum_pool",
+    "tune",
+    "use_plans",
 ]
 
 __version__ = _version("jaxconv")

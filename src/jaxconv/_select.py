@@ -9,9 +9,10 @@ On a CPU "auto" takes the first that suits and supports the problem, never XLA's
     banded      fewer than 12 channels on a side, windows that overlap along the last axis
     gemm        everything else
 
-On an accelerator it takes XLA's. Correctness comes before speed: each `supports` turns down the precision
-and the dtypes that its algorithm would harm. Constants are from `python experiments/speed/run.py` on 2 cores
-of an AMD EPYC (Zen 5, AVX-512), jaxlib 0.10.2, 2026-11-22; the runs are in `experiments/speed/results`.
+On an accelerator it takes XLA's. Plans that `tune` measured go before either rule. Correctness comes before
+speed: each `supports` turns down the precision and the dtypes that its algorithm would harm. Constants are
+from `python experiments/speed/run.py` on 2 cores of an AMD EPYC (Zen 5, AVX-512), jaxlib 0.10.2, 2026-11-22;
+the runs are in `experiments/speed/results`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 import jax
 
+from ._plans import Measured, current
 from ._problem import ConvProblem, Pass
 from .algorithms import BY_NAME, Algorithm
 from .algorithms._winograd_plan import count_products
@@ -53,12 +55,13 @@ BANDED_CHANNELS = 12
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Policy:
-    """The algorithm asked for in each pass, a name or "auto", and the platform that "auto" decides for."""
+    """The algorithm asked for in each pass, a name or "auto"; the platform and the plans "auto" goes by."""
 
     forward: str
     input_grad: str
     kernel_grad: str
     platform: str
+    measured: Measured | None = None
 
     def asked(self, pass_: Pass) -> str:
         """The name given for `pass_`."""
@@ -91,14 +94,14 @@ def make_policy(algorithm: Any) -> Policy:
         if name != AUTO and name not in BY_NAME:
             raise ValueError(f"`algorithm` must be one of {', '.join((AUTO, *BY_NAME))}, got {name!r}")
     asked = {p.value: names.get(p.value, AUTO) for p in Pass}
-    return Policy(**asked, platform=jax.default_backend())
+    return Policy(**asked, platform=jax.default_backend(), measured=current())
 
 
 def choose(problem: ConvProblem, pass_: Pass, policy: Policy) -> tuple[Algorithm, str]:
     """The algorithm that runs `pass_`, and the reason in words."""
     name = policy.asked(pass_)
     if name == AUTO:
-        return _auto(problem, pass_, policy.platform)
+        return _measured(problem, pass_, policy) or _auto(problem, pass_, policy.platform)
     algorithm = BY_NAME[name]
     reason = algorithm.supports(problem, pass_)
     if reason is not None:
@@ -107,6 +110,16 @@ def choose(problem: ConvProblem, pass_: Pass, policy: Policy) -> tuple[Algorithm
             "names an algorithm for each pass"
         )
     return algorithm, "asked for"
+
+
+def _measured(problem: ConvProblem, pass_: Pass, policy: Policy) -> tuple[Algorithm, str] | None:
+    """The winner of `tune`, if the problem was measured and its algorithm is still there and willing."""
+    winner = policy.measured.winner(problem, pass_) if policy.measured else None
+    algorithm = BY_NAME.get(winner) if winner else None
+    barred = policy.platform == "cpu" and winner == "xla"
+    if algorithm is None or barred or algorithm.supports(problem, pass_) is not None:
+        return None
+    return algorithm, "the fastest when measured on this machine"
 
 
 def _auto(problem: ConvProblem, pass_: Pass, platform: str) -> tuple[Algorithm, str]:
