@@ -95,7 +95,7 @@ def tune(
     Raises:
       TypeError: fn is not a function. What tracing fn raises.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv, tempfile
       >>> x, w = jnp.ones((1, 6, 6, 2)), jnp.ones((3, 3, 2, 2))
       >>> with tempfile.TemporaryDirectory() as folder:
@@ -140,7 +140,7 @@ def use_plans(plan_file: str | os.PathLike[str] | None = None) -> int:
     Raises:
       TypeError: plan_file is not a path.
 
-    Example:
+    Examples:
       >>> import jaxconv
       >>> jaxconv.use_plans("no/such/file.json")
       0
@@ -156,7 +156,7 @@ def use_plans(plan_file: str | os.PathLike[str] | None = None) -> int:
 def forget_plans() -> None:
     """Let "auto" go by its rule again (T1, T7, T8), in all traces from now on; the plan file stays.
 
-    Example:
+    Examples:
       >>> import jaxconv
       >>> jaxconv.forget_plans()
     """
