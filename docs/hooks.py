@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("*.md", "docs/**/*.md", "experiments/**/*.md", "notebooks/*.ipynb")
 FIGURES = ("experiments/*/results/**/*.png", "notebooks/**/*.png")
-SOURCES = ("src/**/*.py", "tests/*.py", "experiments/**/*.py", "LICENSE")
+SOURCES = ("docs/*.css", "src/**/*.py", "tests/*.py", "experiments/**/*.py", "LICENSE")
 
 
 # Before mkdocs-jupyter, which turns the notebooks that it is shown into pages.

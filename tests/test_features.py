@@ -14,7 +14,7 @@ ROWS = [
     for line in PAGE.read_text().splitlines()
     if line.startswith("| ") and not line.startswith("| feature ")
 ]
-CLAIMED = [row for row in ROWS if not row[-1].startswith("no")]
+CLAIMED = [row for row in ROWS if not row[1].startswith("no")]
 TEST = re.compile(r"\[(test_\w+)\]\(\.\./(tests/test_\w+\.py)\)")
 
 
@@ -31,6 +31,6 @@ def test_every_row_speaks_of_every_library() -> None:
 
 @pytest.mark.parametrize("row", CLAIMED, ids=lambda row: row[0])
 def test_a_claim_is_linked_to_a_test_that_exists(row: list[str]) -> None:
-    found = TEST.findall(row[-1])
-    assert row[-1].startswith("yes") and found
+    found = TEST.findall(row[1])
+    assert row[1].startswith("yes") and found
     assert all(name in functions_in(path) for name, path in found)
