@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-for _package in ("matplotlib", "mlxtend", "optax", "tqdm"):
+for _package in ("matplotlib", "mlxtend", "optax", "skimage", "tqdm"):
     pytest.importorskip(_package, reason=f"{_package} belongs to the extra 'experiments'")
 
 ROOT = Path(__file__).resolve().parents[1]
