@@ -10,7 +10,7 @@ from jax import export
 import jaxconv
 from jaxconv._problem import Pass
 
-# x, kernel, options, and the algorithm of all passes.
+# x, kernel, options, and the algorithm of all passes or of forward, input and kernel gradient.
 CHOICES = [
     ((8, 28, 28, 128), (3, 3, 128, 128), {}, "winograd"),
     ((8, 28, 28, 13), (3, 3, 13, 13), {}, "gemm"),
@@ -21,7 +21,16 @@ CHOICES = [
     ((8, 28, 28, 128), (7, 7, 128, 128), {}, "gemm"),
     ((8, 1024, 64), (3, 64, 64), {}, "winograd"),
     ((8, 28, 28, 128), (1, 1, 128, 256), {}, "gemm"),
-    ((8, 224, 224, 3), (7, 7, 3, 64), {"strides": 2}, "banded"),
+    ((8, 224, 224, 3), (7, 7, 3, 64), {"strides": 2}, ("banded", "gemm", "banded")),
+    ((8, 96, 96, 3), (3, 3, 3, 32), {"strides": 2}, ("gemm", "gemm", "direct")),
+    ((8, 96, 96, 3), (3, 3, 3, 64), {"strides": 2}, "gemm"),
+    ((8, 28, 28, 1), (5, 5, 1, 6), {}, ("depthwise", "banded", "depthwise")),
+    ((8, 28, 28, 1), (3, 3, 1, 64), {}, ("depthwise", "gemm", "depthwise")),
+    ((8, 28, 28, 1), (7, 7, 1, 64), {}, ("banded", "gemm", "banded")),
+    ((8, 28, 28, 64), (3, 3, 64, 1), {}, ("gemm", "depthwise", "depthwise")),
+    ((8, 1000, 1), (9, 1, 16), {}, ("depthwise", "banded", "banded")),
+    ((8, 14, 14, 6), (5, 5, 6, 16), {}, "banded"),
+    ((8, 28, 28, 32), (5, 5, 32, 6), {}, ("gemm", "banded", "banded")),
     ((8, 224, 224, 3), (4, 4, 3, 96), {"strides": 4}, "gemm"),
     ((8, 56, 56, 64), (3, 3, 1, 64), {"groups": 64}, "depthwise"),
     ((8, 56, 56, 64), (3, 3, 4, 64), {"groups": 16}, "grouped"),
@@ -35,16 +44,17 @@ CHOICES = [
     ((8, 28, 28, 64), (9, 9, 64, 64), {}, "gemm"),
     ((4, 4096, 8), (511, 8, 8), {}, "fft"),
     ((4, 4096, 8), (31, 8, 8), {}, "banded"),
-    ((8, 224, 224, 3), (11, 11, 3, 64), {"strides": 4}, "banded"),
+    ((8, 224, 224, 3), (11, 11, 3, 64), {"strides": 4}, "gemm"),
     ((1, 64, 64, 2048), (63, 63, 2048, 2048), {}, "gemm"),
 ]  # fmt: skip
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators take XLA's")
 @pytest.mark.parametrize(("x", "kernel", "options", "name"), CHOICES)
-def test_choice(x: Any, kernel: Any, options: dict[str, Any], name: str) -> None:
+def test_choice(x: Any, kernel: Any, options: dict[str, Any], name: str | tuple[str, str, str]) -> None:
     plan = jaxconv.explain(x, kernel, **options)
-    assert [p.algorithm for p in plan.passes] == [name] * len(Pass)
+    names = (name,) * len(Pass) if isinstance(name, str) else name
+    assert tuple(p.algorithm for p in plan.passes) == names
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators take XLA's")
