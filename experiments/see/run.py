@@ -21,6 +21,7 @@ QUESTION = "What does a trained network see?"
 PHOTOGRAPH = "coffee"
 DIGIT_KERNELS = ((5, 5, 1, 8), (5, 5, 8, 16))
 PHOTO_KERNELS = ((9, 9, 1, 12), (5, 5, 12, 24), (3, 3, 24, 32))
+QUICK_KERNELS = ((5, 5, 1, 4), (3, 3, 4, 8), (3, 3, 8, 8))
 BLANKED = 0.05  # of the pixels
 
 
@@ -34,7 +35,10 @@ def train_digits(options: Options) -> tuple[list[Fit], Trainer]:
 def train_photographs(options: Options) -> tuple[list[Fit], Trainer]:
     train, test = pictures.patches(*options.choose((400, 100), (40, 20)))
     trainer = Trainer(stack.read_mean, train, test, Recipe(options.choose(6, 1), max_shift=0))
-    starts = [stack.init(seed, PHOTO_KERNELS, 32, len(pictures.NAMES)) for seed in range(options.seeds)]
+    kernels = options.choose(PHOTO_KERNELS, QUICK_KERNELS)
+    starts = [
+        stack.init(seed, kernels, kernels[-1][-1], len(pictures.NAMES)) for seed in range(options.seeds)
+    ]
     return [trainer.fit(start, seed) for seed, start in enumerate(starts)], trainer
 
 
