@@ -11,12 +11,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 LENET = Path(__file__).resolve().parents[1] / "experiments" / "lenet"
-PACKAGES = ("matplotlib", "mlxtend", "optax", "orbax.checkpoint", "tqdm")
+PACKAGES = ("matplotlib", "mlxtend", "optax", "orbax.checkpoint", "sklearn", "tqdm")
 MODULES = (
     "settings",
-    "mnist",
+    "images",
+    "idx",
+    "cifar",
+    "datasets",
     "schedule",
     "lenet",
     "step",
@@ -58,3 +62,15 @@ def write_idx_folder(folder: Path, suffix: str = "", train: int = 64, test: int 
         for name, array in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
             content = idx_bytes(array)
             (folder / (name + suffix)).write_bytes(gzip.compress(content) if suffix else content)
+
+
+def one_error_line(lab: Any, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run the command line, which must fail with status 2 and a single line."""
+    try:
+        status = lab.train.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        status = stop.code
+    printed = capsys.readouterr()
+    assert status == 2 and printed.out == ""
+    assert printed.err.startswith("train.py: error: ") and printed.err.count("\n") == 1
+    return printed.err

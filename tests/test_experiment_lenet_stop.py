@@ -76,8 +76,8 @@ def test_without_early_stop_the_last_epoch_counts(lab: Any) -> None:
 
 
 def test_held_back_digits_are_a_tenth_and_always_the_same(lab: Any) -> None:
-    digits = lab.mnist.Digits(np.zeros((45, 28, 28, 1), np.uint8), np.arange(45))
-    (rest, held_back), again = lab.mnist.hold_back(digits), lab.mnist.hold_back(digits)
+    digits = lab.images.Labelled(np.zeros((45, 28, 28, 1), np.uint8), np.arange(45))
+    (rest, held_back), again = lab.images.hold_back(digits), lab.images.hold_back(digits)
     assert len(held_back.labels) == 4
     np.testing.assert_array_equal(np.sort(np.concatenate([rest.labels, held_back.labels])), np.arange(45))
     np.testing.assert_array_equal(held_back.labels, again[1].labels)
@@ -87,7 +87,7 @@ def fit(lab: Any, folder: Path, name: str, **options: object) -> tuple[Any, Any]
     config = lab.settings.Config(
         data=folder, out=folder / name, batch_size=19, schedule="constant", early_stop=2, **options
     )
-    parts, ops = lab.mnist.load_parts(config), lab.lenet.operators(peer="lax")
+    parts, ops = lab.datasets.load_parts(config), lab.lenet.operators(peer="lax")
     with closing(lab.checkpoint.Checkpoints(config, {})) as checkpoints:
         return lab.loop.fit(config, parts, ops, lab.step.make_predict(ops), checkpoints)
 

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 
 import outputs
 from history import History
-from mnist import Parts
+from images import Parts
 from settings import Config, ExperimentError
 from step import Snapshot
 

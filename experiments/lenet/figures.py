@@ -15,13 +15,15 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from datasets import DataSet
 from history import Epoch
-from lenet import CLASSES, Params
+from images import CLASSES
+from lenet import Params
 
 TRAIN_COLOR, TEST_COLOR, INK = "#3b6ea8", "#d1603d", "#30343b"
 LOSS_LABELS = {
-    "cross-entropy": "cross-entropy (nats per digit)",
-    "mse": "squared error ½ Σ(t − y)² per digit",
+    "cross-entropy": "cross-entropy (nats per {noun})",
+    "mse": "squared error ½ Σ(t − y)² per {noun}",
 }
 
 LAYERS_SHOWN = {
@@ -39,22 +41,22 @@ def _figure(width: float, height: float, title: str) -> Figure:
     return figure
 
 
-def curves(epochs: Sequence[Epoch], loss: str) -> Figure:
-    """Training loss beside the two error rates, by epoch."""
-    last = epochs[-1]
-    title = f"LeNet-5 on MNIST: {last.test_accuracy:.1%} of the held-out digits right"
+def curves(epochs: Sequence[Epoch], chosen: int, loss: str, data: DataSet) -> Figure:
+    """Training loss beside the two error rates, by epoch; `chosen` is the one whose parameters count."""
+    accuracy = epochs[chosen - 1].test_accuracy
+    title = f"LeNet-5 on {data.title}: {accuracy:.1%} of the held-out {data.noun}s right"
     figure = _figure(9.5, 3.8, title)
     left, right = figure.subplots(1, 2)
     numbers = [epoch.epoch for epoch in epochs]
     left.plot(numbers, np.array([epoch.train_loss for epoch in epochs]), color=TRAIN_COLOR, marker=".")
-    left.set(title="training loss", ylabel=LOSS_LABELS[loss])
+    left.set(title="training loss", ylabel=LOSS_LABELS[loss].format(noun=data.noun))
     for name, color, accuracies in (
         ("training, shifted", TRAIN_COLOR, [epoch.train_accuracy for epoch in epochs]),
         ("held out", TEST_COLOR, [epoch.test_accuracy for epoch in epochs]),
     ):
         errors = 100 * (1 - np.array(accuracies))
         right.plot(numbers, errors, color=color, marker=".", label=name)
-    right.set(title="digits classified wrongly", ylabel="error (% of digits)")
+    right.set(title=f"{data.noun}s classified wrongly", ylabel=f"error (% of {data.noun}s)")
     right.legend(frameon=False)
     for axes in (left, right):
         axes.set_xlabel("epoch")
@@ -76,33 +78,42 @@ def _log_scale(axes: Axes) -> None:
 
 
 def filters(params: Params) -> Figure:
-    """The 6 kernels of C1 and the 6 x 16 kernels of C3, red positive and blue negative."""
-    figure = _figure(9.5, 6.2, "What the filters of LeNet-5 learned")
-    top, bottom = figure.subplots(2, 1, height_ratios=[1, 2.2])
+    """The 6 kernels of C1 on every channel and the 6 x 16 of C3, red positive and blue negative."""
+    channels = params["C1"]["kernel"].shape[2]
+    figure = _figure(9.5, 5 + 1.2 * channels, "What the filters of LeNet-5 learned")
+    top, bottom = figure.subplots(2, 1, height_ratios=[1 if channels == 1 else 0.7 * channels, 2.2])
     for axes, layer in ((top, "C1"), (bottom, "C3")):
         kernel = np.asarray(params[layer]["kernel"])  # [5, 5, C, O]
         _mosaic(axes, kernel.transpose(2, 3, 0, 1), "RdBu_r", "weight")
         axes.set_xlabel("filter")
     top.set_title("C1: six 5 × 5 filters on the image", fontsize=11)
     bottom.set_title("C3: sixteen filters (columns), each 5 × 5 over six maps (rows)", fontsize=11)
-    top.set_yticks([])
+    if channels == 1:
+        top.set_yticks([])
+    else:
+        top.set_ylabel("channel (red, green, blue)")
     bottom.set_ylabel("map of S2")
     return figure
 
 
-def feature_maps(image: np.ndarray, maps: Mapping[str, np.ndarray]) -> Figure:
-    """One digit [28, 28, 1] on its way to the outputs; `maps` holds [H, W, C] by layer."""
+def feature_maps(image: np.ndarray, maps: Mapping[str, np.ndarray], data: DataSet) -> Figure:
+    """One image [H, W, C] on its way to the outputs; `maps` holds [H, W, C] by layer."""
     outputs = maps["output"]  # [10]
-    title = f"One held-out digit on its way through LeNet-5, read as a {outputs.argmax()}"
+    read = data.classes[outputs.argmax()]
+    title = f"One held-out {data.noun} on its way through LeNet-5, read as: {read}"
     figure = _figure(10.5, 7.2, title)
     left, right = figure.subfigures(1, 2, width_ratios=[1, 2.6])
     top, bottom = left.subplots(2, 1, height_ratios=[1, 1])
-    picture = top.imshow(image[..., 0], cmap="gray_r", vmin=0, vmax=255)
-    top.set(title="input, 28 × 28", xlabel="column (pixels)", ylabel="row (pixels)")
-    _colorbar(picture, top, "pixel (0 to 255)")
+    height, width, channels = image.shape
+    top.set(title=f"input, {height} × {width}", xlabel="column (pixels)", ylabel="row (pixels)")
+    if channels == 1:
+        picture = top.imshow(image[..., 0], cmap="gray_r", vmin=0, vmax=255)
+        _colorbar(picture, top, "pixel (0 to 255)")
+    else:
+        top.imshow(image)
     bottom.barh(range(CLASSES), outputs, color=TRAIN_COLOR)
-    bottom.set(title="output layer", xlabel="output y (no unit)", ylabel="digit")
-    bottom.set_yticks(range(CLASSES))
+    bottom.set(title="output layer", xlabel="output y (no unit)", ylabel="class")
+    bottom.set_yticks(range(CLASSES), data.classes)
     bottom.invert_yaxis()
     bottom.spines[["top", "right"]].set_visible(False)
     rows = right.subplots(4, 1, height_ratios=[1, 1, 1.5, 1.5])
@@ -115,12 +126,12 @@ def feature_maps(image: np.ndarray, maps: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def confusion(labels: np.ndarray, predicted: np.ndarray) -> Figure:
-    """How often each digit [N] was read as each other; only the mistakes are coloured."""
+def confusion(labels: np.ndarray, predicted: np.ndarray, data: DataSet) -> Figure:
+    """How often each class, of labels [N], was read as each other; only the mistakes are coloured."""
     counts = np.zeros((CLASSES, CLASSES), int)
     np.add.at(counts, (labels, predicted), 1)
     mistakes = np.where(np.eye(CLASSES, dtype=bool), 0, counts)
-    title = f"{mistakes.sum():,} of {len(labels):,} held-out digits mistaken"
+    title = f"{mistakes.sum():,} of {len(labels):,} held-out {data.noun}s mistaken"
     figure = _figure(6.6, 5.8, title)
     axes = figure.subplots()
     # A scale of at least 5 keeps a single mistake pale.
@@ -138,14 +149,16 @@ def confusion(labels: np.ndarray, predicted: np.ndarray) -> Figure:
             color="white" if dark else INK,
             **style,
         )
-    axes.set(xlabel="read as (digit)", ylabel="true digit")
-    axes.set(xticks=range(CLASSES), yticks=range(CLASSES))
+    axes.set(xlabel="read as (class)", ylabel="true class")
+    slanted = {} if len(data.classes[0]) == 1 else {"rotation": 45, "ha": "right"}
+    axes.set_xticks(range(CLASSES), data.classes, **slanted)
+    axes.set_yticks(range(CLASSES), data.classes)
     edges = np.arange(CLASSES + 1) - 0.5
     axes.set_xticks(edges, minor=True)
     axes.set_yticks(edges, minor=True)
     axes.grid(which="minor", color=INK, alpha=0.12)
     axes.tick_params(which="both", length=0)
-    _colorbar(picture, axes, "mistakes (digits)").locator = MaxNLocator(integer=True)
+    _colorbar(picture, axes, f"mistakes ({data.noun}s)").locator = MaxNLocator(integer=True)
     return figure
 
 

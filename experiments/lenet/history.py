@@ -17,9 +17,9 @@ RECORDED_STEPS = 100
 class Epoch:
     epoch: int
     train_loss: float  # mean over the epoch's steps, each before its own update
-    train_accuracy: float  # likewise, on the shifted digits
-    test_accuracy: float  # on the held-out digits, after the epoch
-    validation_loss: float | None  # on the digits held back for --early-stop, after the epoch
+    train_accuracy: float  # likewise, on the shifted images
+    test_accuracy: float  # on the held-out images, after the epoch
+    validation_loss: float | None  # on the images held back for --early-stop, after the epoch
     learning_rate: float  # of its last step
     seconds: float  # training steps and evaluation
 

@@ -19,18 +19,22 @@ import optax
 from jax import Array, lax
 
 import jaxconv
+from images import CLASSES
 
-CLASSES = 10
 Params = dict[str, dict[str, Array]]
 
-# Kernels are [kh, kw, C, O], dense weights [inputs, outputs].
-KERNEL_SHAPES = {
-    "C1": (5, 5, 1, 6),
-    "C3": (5, 5, 6, 16),
-    "C5": (400, 120),
-    "F6": (120, 84),
-    "output": (84, CLASSES),
-}
+C1_SIDE = 28  # of its maps, for every image
+
+
+def kernel_shapes(channels: int) -> dict[str, tuple[int, ...]]:
+    """Kernels are [kh, kw, C, O], dense weights [inputs, outputs]."""
+    return {
+        "C1": (5, 5, channels, 6),
+        "C3": (5, 5, 6, 16),
+        "C5": (400, 120),
+        "F6": (120, 84),
+        "output": (84, CLASSES),
+    }
 
 
 class Operators(NamedTuple):
@@ -59,14 +63,14 @@ def _lax_max_pool(x: Array) -> Array:
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
-def init(seed: int) -> Params:
+def init(seed: int, channels: int = 1) -> Params:
     """He et al.'s normal weights (arXiv 1502.01852), made for ReLU, and biases of zero.
 
     Drawn by NumPy, which starts at once where JAX compiles a generator for every shape.
     """
     rng = np.random.default_rng(seed)
     params = {}
-    for layer, shape in KERNEL_SHAPES.items():
+    for layer, shape in kernel_shapes(channels).items():
         inputs_per_output = math.prod(shape[:-1])
         kernel = rng.normal(scale=math.sqrt(2 / inputs_per_output), size=shape)
         params[layer] = {"kernel": jnp.asarray(kernel, float), "bias": jnp.zeros(shape[-1])}
@@ -74,7 +78,10 @@ def init(seed: int) -> Params:
 
 
 def activations(params: Params, x: Array, ops: Operators) -> dict[str, Array]:
-    """Every layer's output for images x [N, 28, 28, 1], by the layer's name in the 1998 paper.
+    """Every layer's output for images x [N, H, H, C], by the layer's name in the 1998 paper.
+
+    C1 pads images of 28 x 28 by two pixels on each side and takes those of 32 x 32 as they are, like
+    the paper, whose 28 x 28 digits came with such a frame.
 
     Each convolution is Z = conv(A_prev, W) + b followed by A = g(Z), equation T6.
     """
@@ -85,7 +92,8 @@ def activations(params: Params, x: Array, ops: Operators) -> dict[str, Array]:
     def dense(x: Array, layer: str) -> Array:
         return x @ params[layer]["kernel"] + params[layer]["bias"]
 
-    c1 = conv_relu(x, "C1", "SAME")  # [N, 28, 28, 6]   padding 2 = (5 - 1) / 2 keeps the size (T3)
+    # Padding 2 = (5 - 1) / 2 keeps 28 (T3); without it 32 - 5 + 1 = 28 (T2).
+    c1 = conv_relu(x, "C1", "SAME" if x.shape[1] == C1_SIDE else "VALID")  # [N, 28, 28, 6]
     s2 = ops.max_pool(c1)  # [N, 14, 14, 6]
     c3 = conv_relu(s2, "C3", "VALID")  # [N, 10, 10, 16]  14 - 5 + 1 = 10 (T2)
     s4 = ops.max_pool(c3)  # [N, 5, 5, 16]

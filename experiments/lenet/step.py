@@ -13,7 +13,8 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 import lenet
-from mnist import Digits
+from datasets import DATASETS
+from images import Labelled
 from schedule import SCHEDULES
 from settings import Config
 
@@ -37,9 +38,9 @@ class Snapshot(NamedTuple):
 class Batch(NamedTuple):
     """All that a step is given."""
 
-    images: ArrayLike  # uint8 [B, 28, 28, 1]
+    images: ArrayLike  # uint8 [B, H, W, C]
     labels: ArrayLike  # int32 [B]
-    corners: ArrayLike  # int32 [B, 2], which window of its padded image each digit shows
+    corners: ArrayLike  # int32 [B, 2], which window of its padded image each shows
 
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, Array]]
@@ -51,7 +52,7 @@ def make_optimizer(config: Config, total_steps: int) -> optax.GradientTransforma
 
 
 def init_state(config: Config, optimizer: optax.GradientTransformation) -> Snapshot:
-    params = lenet.init(config.seed)
+    params = lenet.init(config.seed, DATASETS[config.dataset].channels)
     return Snapshot(TrainState(params, optimizer.init(params)), params)
 
 
@@ -115,7 +116,7 @@ def make_predict(ops: lenet.Operators) -> Predict:
     return predict
 
 
-def batches(config: Config, train: Digits, epoch: int, first: int = 0) -> Iterator[Batch]:
+def batches(config: Config, train: Labelled, epoch: int, first: int = 0) -> Iterator[Batch]:
     """One epoch's full batches, without its `first` ones.
 
     The seed and the epoch alone decide their order and their shifts: nothing of what came before.
@@ -128,8 +129,8 @@ def batches(config: Config, train: Digits, epoch: int, first: int = 0) -> Iterat
         yield Batch(train.images[chosen], train.labels[chosen], corners[chosen])
 
 
-def one_digit(params: lenet.Params, image: np.ndarray, ops: lenet.Operators) -> dict[str, np.ndarray]:
-    """Every layer's output for a single image [28, 28, 1], each without its batch axis."""
+def one_image(params: lenet.Params, image: np.ndarray, ops: lenet.Operators) -> dict[str, np.ndarray]:
+    """Every layer's output for a single image [H, W, C], each without its batch axis."""
 
     @jax.jit
     def see(params: lenet.Params, image: Array) -> dict[str, Array]:

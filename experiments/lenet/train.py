@@ -1,4 +1,4 @@
-"""Train LeNet-5 on real MNIST digits: `python experiments/lenet/train.py --help`.
+"""Train LeNet-5 on small images: `python experiments/lenet/train.py --help`.
 
 The README beside this file holds the question, the options and the measured results.
 """
@@ -16,19 +16,20 @@ import numpy as np
 import figures
 import lenet
 import loop
-import mnist
 import outputs
 from checkpoint import Checkpoints, identity
+from datasets import DATASETS, load_parts
 from history import History
+from images import Labelled, Parts
 from settings import Config, ExperimentError, parse
-from step import make_predict, one_digit
+from step import make_predict, one_image
 
 
 def run(config: Config) -> str:
-    """One whole experiment: digits, training, results; returns the line that sums it up."""
+    """One whole experiment: images, training, results; returns the line that sums it up."""
     start = time.perf_counter()
     outputs.prepare(config.out)
-    parts = mnist.load_parts(config)
+    parts = load_parts(config)
     ops = lenet.operators(config.peer, config.algorithm)
     predict = make_predict(ops)
     with closing(Checkpoints(config, identity(config, parts))) as checkpoints:
@@ -46,15 +47,15 @@ def run(config: Config) -> str:
     )
 
 
-def _metrics(config: Config, params: lenet.Params, history: History, parts: mnist.Parts) -> dict[str, object]:
+def _metrics(config: Config, params: lenet.Params, history: History, parts: Parts) -> dict[str, object]:
     counts = lenet.parameter_counts(params)
     return {
         "options": config.options(),
         "versions": outputs.versions(),
         "dtype": str(params["output"]["bias"].dtype),
-        "train_digits": len(parts.train.labels),
-        "validation_digits": 0 if parts.validation is None else len(parts.validation.labels),
-        "test_digits": len(parts.test.labels),
+        "train_images": len(parts.train.labels),
+        "validation_images": 0 if parts.validation is None else len(parts.validation.labels),
+        "test_images": len(parts.test.labels),
         "parameters": sum(counts.values()),
         "parameters_by_layer": counts,
         "chosen_epoch": history.chosen_epoch,
@@ -71,16 +72,17 @@ def _write_figures(
     config: Config,
     params: lenet.Params,
     history: History,
-    test: mnist.Digits,
+    test: Labelled,
     y: np.ndarray,
     ops: lenet.Operators,
 ) -> None:
-    maps = one_digit(params, test.images[0], ops)
+    data = DATASETS[config.dataset]
+    maps = one_image(params, test.images[0], ops)
     for name, figure in {
-        "loss": figures.curves(history.epochs, config.loss),
+        "loss": figures.curves(history.epochs, history.chosen_epoch, config.loss, data),
         "filters": figures.filters(params),
-        "feature_maps": figures.feature_maps(test.images[0], maps),
-        "confusion": figures.confusion(test.labels, y.argmax(axis=-1)),
+        "feature_maps": figures.feature_maps(test.images[0], maps, data),
+        "confusion": figures.confusion(test.labels, y.argmax(axis=-1), data),
     }.items():
         outputs.write(config.out / f"{name}.png", partial(figure.savefig, format="png"))
 
