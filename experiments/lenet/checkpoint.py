@@ -1,7 +1,7 @@
 """Checkpoints of a run in `OUT/checkpoints`, so that a run killed at any moment can go on.
 
 Orbax writes each into a folder with a temporary name and renames it at the end: one that a kill left
-half-written has no number, so nobody reads it, and the next process deletes it.
+half-written has no number, so nobody reads it, and it is gone before the next is written.
 """
 
 from __future__ import annotations
