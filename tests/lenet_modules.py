@@ -19,6 +19,7 @@ MODULES = (
     "settings",
     "images",
     "idx",
+    "mnist",
     "cifar",
     "datasets",
     "schedule",

