@@ -41,8 +41,10 @@ PUBLIC = {
     "max_pool",
     "max_pool_with_argmax",
     "max_unpool",
+    "median_pool",
     "min_pool",
     "pool",
+    "rank_pool",
     "reduce_window",
     "separable_conv",
     "sum_pool",
@@ -257,6 +259,7 @@ def test_pooling_sees_only_geometry_layout_and_patches() -> None:
             "_window",
             "_layout",
             "_patches",
+            "_unfold",
             "_front",
         }
 

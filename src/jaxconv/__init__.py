@@ -24,6 +24,8 @@ from ._pool_argmax import max_pool_with_argmax as max_pool_with_argmax
 from ._pool_argmax import max_unpool as max_unpool
 from ._pool_fractional import fractional_max_pool as fractional_max_pool
 from ._pool_norm import lp_pool as lp_pool
+from ._pool_rank import median_pool as median_pool
+from ._pool_rank import rank_pool as rank_pool
 from ._pool_reduce import pool as pool
 from ._pool_reduce import reduce_window as reduce_window
 from ._separable import depthwise_conv as depthwise_conv
@@ -65,8 +67,10 @@ __all__ = [
     "max_pool",
     "max_pool_with_argmax",
     "max_unpool",
+    "median_pool",
     "min_pool",
     "pool",
+    "rank_pool",
     "reduce_window",
     "separable_conv",
     "sum_pool",

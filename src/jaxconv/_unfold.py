@@ -54,7 +54,7 @@ def fold(windows: tuple[Window, ...], p: Array) -> Array:
 
 def fold_axis(window: Window, p: Array, axis: int) -> Array:
     """`[.., M, K, ..]` summed into `[.., S, ..]`."""
-    flat = p.reshape(*p.shape[:axis], -1, *p.shape[axis + 2 :])
+    flat = p.reshape(*p.shape[:axis], window.out_size * window.size, *p.shape[axis + 2 :])
     flat = pad_or_crop(flat, [(0, int(j == axis)) for j in range(1, flat.ndim)])
     indices = pair_indices(window)
     if len(indices) > MOST_DIAGONALS:
