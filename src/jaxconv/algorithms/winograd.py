@@ -29,16 +29,15 @@ from .._dtypes import is_highest
 from .._patches import contract, pad_or_crop
 from .._problem import ConvProblem, Pass, accumulator
 from ._record import Algorithm
+from ._stages import separately, zeros_like
 from ._winograd_axis import MAX_PRODUCTS, View
 from ._winograd_plan import Plan, make_plan, phase_taps
 from ._winograd_transforms import (
     Planes,
     planes_to_taps,
     planes_to_tiles,
-    separately,
     taps_to_planes,
     tiles_to_planes,
-    zeros_like,
 )
 
 

@@ -1,0 +1,28 @@
+"""Stages of a pass that the compiler must keep apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+def separately(stage: Callable[[Any], Any], x: Any) -> Any:
+    """`stage(x)`, written to memory before anything reads it, its operands kept until it ends.
+
+    XLA's CPU backend would fuse two stages and compute the first anew for every element of the second. It
+    drops optimization barriers before it fuses, but no fusion leaves the branch of a conditional. Dots in a
+    branch run side by side: none waits for the memory of another one's operand.
+    """
+    if jax.default_backend() != "cpu":
+        return stage(x)
+    out = jax.eval_shape(stage, x)
+    true = lax.optimization_barrier(jnp.bool_(True))
+    return lax.cond(true, stage, lambda _: zeros_like(out), x)
+
+
+def zeros_like(shapes: Any) -> Any:
+    return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
