@@ -10,8 +10,8 @@ from hypothesis import settings
 settings.register_profile("quick", derandomize=True, deadline=None, database=None, max_examples=25)
 settings.register_profile("slow", derandomize=True, deadline=None, database=None, max_examples=100)
 
-# Optax and the training scripts are written for JAX's default promotion rules and 32-bit types.
-_DEFAULT_JAX_MODULES = ("test_experiment", "test_benchmark")
+# Optax, the layer libraries and the training scripts expect JAX's default promotion rules and 32-bit types.
+_DEFAULT_JAX_MODULES = ("test_experiment", "test_benchmark", "test_dropin")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
