@@ -29,6 +29,7 @@ PUBLIC = {
     "conv_transpose",
     "convolve",
     "correlate",
+    "deform_conv",
     "depthwise_conv",
     "explain",
     "extract_patches",

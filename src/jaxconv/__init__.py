@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 
 from ._conv import conv as conv
 from ._conv import conv_general_dilated as conv_general_dilated
+from ._deform import deform_conv as deform_conv
 from ._explain import explain as explain
 from ._extract import conv_general_dilated_patches as conv_general_dilated_patches
 from ._extract import extract_patches as extract_patches
@@ -55,6 +56,7 @@ __all__ = [
     "conv_transpose",
     "convolve",
     "correlate",
+    "deform_conv",
     "depthwise_conv",
     "explain",
     "extract_patches",
