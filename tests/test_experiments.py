@@ -15,6 +15,9 @@ for _package in ("matplotlib", "mlxtend", "optax", "skimage", "tqdm"):
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "experiments"
 NAMES = sorted(path.parent.name for path in FOLDER.glob("*/run.py") if path.parent.name != "speed")
+# These compile the most; the others run in seconds.
+SLOW = ("gradients", "see")
+RUNS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in NAMES]
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def run(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
                 del sys.modules[name]
 
 
-@pytest.mark.parametrize("run", NAMES, indirect=True)
+@pytest.mark.parametrize("run", RUNS, indirect=True)
 def test_quick_run_writes_its_results(run: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     name = run.__name__.split(".")[1]
     arguments = ["--quick", "--seeds", "1", "--out", str(tmp_path)]
