@@ -51,6 +51,7 @@ TABLE: dict[str, tuple[Callable[..., Any], tuple[Shape, ...]]] = {
     "conv_kernel_gradient": (partial(jaxconv.conv_kernel_gradient, kernel_shape=W), (X, X)),
     "convolve": (jaxconv.convolve, ((6,), (3,))),
     "correlate": (partial(jaxconv.correlate, mode="same"), ((6,), (3,))),
+    "deform_conv": (jaxconv.deform_conv, (X, (2, 6, 3), W)),
     "depthwise_conv": (jaxconv.depthwise_conv, (X, (3, 4, 2))),
     "separable_conv": (jaxconv.separable_conv, (X, (3, 4, 2), (8, 3))),
     "conv_local": (partial(jaxconv.conv_local, padding="VALID"), (X, (4, 3, 4, 2))),
@@ -77,7 +78,7 @@ TABLE: dict[str, tuple[Callable[..., Any], tuple[Shape, ...]]] = {
     "adaptive_avg_pool": (lambda x: jaxconv.adaptive_avg_pool(x, (4,)), (X,)),
     "adaptive_max_pool": (lambda x: jaxconv.adaptive_max_pool(x, (4,)), (X,)),
     "median_pool": (lambda x: jaxconv.median_pool(x, (3,)), (X,)),
-    "rank_pool": (lambda x: jaxconv.rank_pool(x, (3,), rank=0), (X,)),
+    "rank_pool": (lambda x: jaxconv.rank_pool(x, (4,), rank=1), (X,)),
     "global_avg_pool": (jaxconv.global_avg_pool, (X,)),
     "global_max_pool": (jaxconv.global_max_pool, (X,)),
 }
