@@ -133,6 +133,10 @@ class ConvProblem:
         )
         return sum(math.prod(shape) * jnp.dtype(dtype).itemsize for shape, dtype in arrays)
 
+    def sized(self) -> ConvProblem:
+        """The problem itself, or that of one example where the batch is known only at run time."""
+        return self if isinstance(self.batch, int) else dataclasses.replace(self, batch=1)
+
     def input_adjoint(self) -> ConvProblem:
         """The problem whose FORWARD is this INPUT_GRAD, the kernel flipped and with I and O exchanged."""
         return dataclasses.replace(

@@ -163,8 +163,7 @@ def suits_fft(problem: ConvProblem, pass_: Pass) -> bool:
     del pass_
     if BY_NAME["fft"].supports(problem, Pass.FORWARD) is not None:
         return False
-    if not isinstance(problem.batch, int):  # of unknown size, under jax.export: judged by one image
-        problem = dataclasses.replace(problem, batch=1)
+    problem = problem.sized()
     signals, kernel = count_values(problem)
     least = FFT_THIN_PRODUCTS if min(problem.channels_per_group) < FFT_THIN_CHANNELS else FFT_PRODUCTS
     saved = problem.flops(Pass.FORWARD) / 2 - spectrum_products(problem)

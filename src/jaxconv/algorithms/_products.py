@@ -94,7 +94,7 @@ def plan(problem: ConvProblem, outputs: int) -> tuple[Blocks, Bands]:
     bands = make_bands(problem, outputs)
     depth = problem.taps // bands.window.size * bands.segment * problem.in_channels
     row_bytes = math.prod(problem.output_size[1:]) * depth * 4 // bands.outputs
-    blocks = plan_blocks(problem, row_bytes, min(BLOCK_BYTES, 5 * problem.io_bytes() // 2))
+    blocks = plan_blocks(problem, row_bytes, min(BLOCK_BYTES, 5 * problem.sized().io_bytes() // 2))
     # With one spatial axis the rows of a block are the axis of its bands.
     return blocks, make_bands(block_problem(problem, blocks), bands.outputs)
 
