@@ -19,6 +19,8 @@ import pytest
 
 from lenet_modules import LENET, PACKAGES, lenet_modules, write_idx_folder
 
+pytestmark = pytest.mark.slow
+
 for _package in PACKAGES:
     pytest.importorskip(_package, reason=f"{_package} belongs to the extra 'experiments'")
 

@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 for _package in ("matplotlib", "mlxtend", "optax", "skimage", "tqdm"):
     pytest.importorskip(_package, reason=f"{_package} belongs to the extra 'experiments'")
 

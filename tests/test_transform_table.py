@@ -12,6 +12,8 @@ import pytest
 import jaxconv
 from test_structure import equations, primitives, xla_windows
 
+pytestmark = pytest.mark.slow
+
 Shape = tuple[int, ...]
 LAX = ("NHC", "HIO", "NHC")
 KEY_DATA = np.array([0, 1], np.uint32)

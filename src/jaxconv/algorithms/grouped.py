@@ -98,7 +98,7 @@ def kernel_grad_by_products(problem: ConvProblem, x: Array, g: Array) -> Array:
 def plan(problem: ConvProblem) -> Blocks:
     """Blocks whose patches take at most BLOCK_BYTES, or what x, w and y take together."""
     row_bytes = math.prod(problem.output_size[1:]) * problem.taps * problem.in_channels * 4
-    return plan_blocks(problem, row_bytes, min(BLOCK_BYTES, problem.io_bytes()))
+    return plan_blocks(problem, row_bytes, min(BLOCK_BYTES, problem.sized().io_bytes()))
 
 
 def group_patches(problem: ConvProblem, x: Array) -> Array:
