@@ -68,7 +68,7 @@ def deform_conv(
     Raises:
       ValueError, TypeError: as `conv`; offsets or a mask of another shape, or that are no floats.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp, jaxconv
       >>> x, offset = jnp.ones((8, 28, 28, 3)), jnp.zeros((8, 28, 28, 3 * 3 * 2))
       >>> jaxconv.deform_conv(x, offset, jnp.ones((3, 3, 3, 6))).shape
