@@ -16,6 +16,7 @@ from jax import Array
 
 from .._patches import flip_and_swap, forward_by_phases, kernel_grad_by_phases
 from .._problem import ConvProblem, Pass
+from ._stages import separately
 
 PassFunction: TypeAlias = Callable[[ConvProblem, Array, Array], Array]
 
@@ -41,6 +42,10 @@ class Algorithm:
         if problem.is_empty:
             result = problem.result(pass_)
             return jnp.zeros(result.shape, result.dtype)
+        # XLA would fuse a pass that ends in an elementwise sum into each of its readers, and compute it there.
+        return separately(lambda operands: self._compute(problem, pass_, *operands), (a, b))
+
+    def _compute(self, problem: ConvProblem, pass_: Pass, a: Array, b: Array) -> Array:
         if pass_ is Pass.KERNEL_GRAD:
             dw = self._dense_or_phases(problem, a, b, self.kernel_grad, kernel_grad_by_phases)
             return dw.astype(problem.w_dtype)
@@ -49,7 +54,7 @@ class Algorithm:
             return y.astype(problem.y_dtype)
         if self.input_grad is not None and (problem.is_dense or self.takes_dilated_input):
             return self.input_grad(problem, a, b).astype(problem.x_dtype)
-        return self.run(problem.input_adjoint(), Pass.FORWARD, a, flip_and_swap(b, problem.groups))
+        return self._compute(problem.input_adjoint(), Pass.FORWARD, a, flip_and_swap(b, problem.groups))
 
     def _dense_or_phases(
         self, problem: ConvProblem, a: Array, b: Array, function: PassFunction, by_phases: Callable
