@@ -34,9 +34,8 @@ from .algorithms.fft import count_values, spectrum_products
 AUTO = "auto"
 
 # Winograd's products over the direct ones, at most, and channels on both sides times the share of products
-# saved, at least, for the transforms to pay: 3 taps want 14 channels on two axes, 20 on one. Strides of two make
-# 25 products of 36: such a small saving asks for more channels (2026-11-25, 3 x 3 of stride 2 and transposed,
-# AMD EPYC Zen 4: 0.80 to 0.91 of GEMM's time with 128 channels, 1.7 times it with 64 in a forward pass).
+# saved, at least, for the transforms to pay: 3 taps want 14 channels on two axes, 20 on one. Strides of two
+# make 25 products of 36, and a saving that small asks for more channels (2026-11-25, AMD EPYC Zen 4).
 WINOGRAD_PRODUCTS, WINOGRAD_SAVINGS = 0.65, 10
 WINOGRAD_MOST_PRODUCTS, WINOGRAD_MOST_SAVINGS = 0.7, 30
 

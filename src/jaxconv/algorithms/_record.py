@@ -42,7 +42,7 @@ class Algorithm:
         if problem.is_empty:
             result = problem.result(pass_)
             return jnp.zeros(result.shape, result.dtype)
-        # XLA would fuse a pass that ends in an elementwise sum into each of its readers, and compute it there.
+        # XLA would fuse a pass that ends in an elementwise sum into all its readers, and compute it in each.
         return separately(lambda operands: self._compute(problem, pass_, *operands), (a, b))
 
     def _compute(self, problem: ConvProblem, pass_: Pass, a: Array, b: Array) -> Array:
