@@ -16,7 +16,7 @@ from jax import Array
 
 from .._patches import flip_and_swap, forward_by_phases, kernel_grad_by_phases
 from .._problem import ConvProblem, Pass
-from ._stages import separately
+from ._stages import apart
 
 PassFunction: TypeAlias = Callable[[ConvProblem, Array, Array], Array]
 
@@ -42,23 +42,27 @@ class Algorithm:
         if problem.is_empty:
             result = problem.result(pass_)
             return jnp.zeros(result.shape, result.dtype)
-        # XLA would fuse a pass that ends in an elementwise sum into all its readers, and compute it in each.
-        return separately(lambda operands: self._compute(problem, pass_, *operands), (a, b))
+        return compute(self, problem, pass_, a, b)
 
-    def _compute(self, problem: ConvProblem, pass_: Pass, a: Array, b: Array) -> Array:
-        if pass_ is Pass.KERNEL_GRAD:
-            dw = self._dense_or_phases(problem, a, b, self.kernel_grad, kernel_grad_by_phases)
-            return dw.astype(problem.w_dtype)
-        if pass_ is Pass.FORWARD:
-            y = self._dense_or_phases(problem, a, b, self.forward, forward_by_phases)
-            return y.astype(problem.y_dtype)
-        if self.input_grad is not None and (problem.is_dense or self.takes_dilated_input):
-            return self.input_grad(problem, a, b).astype(problem.x_dtype)
-        return self._compute(problem.input_adjoint(), Pass.FORWARD, a, flip_and_swap(b, problem.groups))
-
-    def _dense_or_phases(
+    def dense_or_phases(
         self, problem: ConvProblem, a: Array, b: Array, function: PassFunction, by_phases: Callable
     ) -> Array:
         if problem.is_dense or self.takes_dilated_input:
             return function(problem, a, b)
         return by_phases(problem, a, b, function)
+
+
+def _compute(algorithm: Algorithm, problem: ConvProblem, pass_: Pass, a: Array, b: Array) -> Array:
+    if pass_ is Pass.KERNEL_GRAD:
+        dw = algorithm.dense_or_phases(problem, a, b, algorithm.kernel_grad, kernel_grad_by_phases)
+        return dw.astype(problem.w_dtype)
+    if pass_ is Pass.FORWARD:
+        y = algorithm.dense_or_phases(problem, a, b, algorithm.forward, forward_by_phases)
+        return y.astype(problem.y_dtype)
+    if algorithm.input_grad is not None and (problem.is_dense or algorithm.takes_dilated_input):
+        return algorithm.input_grad(problem, a, b).astype(problem.x_dtype)
+    return _compute(algorithm, problem.input_adjoint(), Pass.FORWARD, a, flip_and_swap(b, problem.groups))
+
+
+# XLA would fuse a pass that ends in an elementwise sum into all its readers, and compute it in each.
+compute = apart(_compute, static_argnums=(0, 1, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,22 +12,32 @@ from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 
-def separately(stage: Callable[[Any], Any], x: Any) -> Any:
-    """`stage(x)`, written to memory before anything reads it.
+def apart(function: Callable[..., Any], static_argnums: tuple[int, ...] = ()) -> Callable[..., Any]:
+    """`function`, its result written to memory before anything reads it; traced once for equal arguments.
 
     XLA's CPU backend would fuse two stages and compute the first anew for every element of the second. It
     drops optimization barriers before it fuses, but no fusion crosses a call that must not be inlined.
     """
-    if jax.default_backend() != "cpu":
-        return stage(x)
 
-    @jax.jit
-    def call(x: Any) -> Any:
-        with set_xla_metadata(inlineable=None):  # what the stage calls is its own
-            return stage(x)
+    @functools.partial(jax.jit, static_argnums=static_argnums)
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        with set_xla_metadata(inlineable=None):  # what the function calls is its own
+            return function(*args)
 
-    with set_xla_metadata(inlineable="false"):
-        return call(x)
+    @functools.wraps(function)
+    def apart_on_cpu(*args: Any) -> Any:
+        if jax.default_backend() != "cpu":
+            return function(*args)
+        with set_xla_metadata(inlineable="false"):
+            return call(*args)
+
+    return apart_on_cpu
+
+
+def separately(stage: Callable[[Any], Any], x: Any) -> Any:
+    """`stage(x)`, a stage used once, `apart` from the others."""
+    return apart(stage)(x)
 
 
 def side_by_side(stage: Callable[[Any], Any], x: Any) -> Any:

@@ -41,9 +41,10 @@ def combine(table: Array, pieces: Sequence[Array], axis: int) -> Array:
     shape = list(pieces[0].shape)
     shape.insert(axis, table.shape[0])
     others = [a for a in range(len(shape)) if a != axis]
+    columns = pieces_along(table, 1)
     terms = [
-        lax.broadcast_in_dim(table[:, k], shape, [axis]) * lax.broadcast_in_dim(piece, shape, others)
-        for k, piece in enumerate(pieces)
+        lax.mul(lax.broadcast_in_dim(column, shape, [axis]), lax.broadcast_in_dim(piece, shape, others))
+        for column, piece in zip(columns, pieces, strict=True)
     ]
     return functools.reduce(lax.add, terms)
 
