@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxconv
-from test_structure import equations, primitives, xla_windows
+from test_structure import primitives, xla_windows
 
 pytestmark = pytest.mark.slow
 
@@ -152,31 +152,3 @@ def test_no_convolution_or_window_of_xlas(name: str) -> None:
     both = with_gradients(name)
     assert not xla_windows(primitives(both, *arrays(name)))
     assert not xla_windows(primitives(jax.vmap(both), *arrays(name, 3)))
-
-
-@pytest.mark.parametrize("batch", [8, pytest.param(64, marks=pytest.mark.slow), 256])
-def test_per_example_kernel_gradients_hold_one_example_at_a_time(batch: int) -> None:
-    """Beside the copies of its operands that XLA makes for a loop, the workspace is that of one example."""
-    shape = (batch, 28, 28, 128)
-
-    def one(x: Any, g: Any) -> jax.Array:
-        return jaxconv.conv_kernel_gradient(x[None], g[None], (3, 3, 128, 128))
-
-    def workspace(function: Any, shape: Shape) -> int:
-        spec = jax.ShapeDtypeStruct(shape, jnp.float32)
-        memory = jax.jit(function).lower(spec, spec).compile().memory_analysis()
-        return int(memory.temp_size_in_bytes)
-
-    operands = 2 * 4 * int(np.prod(shape))
-    assert workspace(jax.vmap(one), shape) <= operands + 1.2 * workspace(one, shape[1:])
-
-
-def test_the_program_of_per_example_gradients_does_not_grow_with_the_batch() -> None:
-    def loss(w: Any, x: Any) -> jax.Array:
-        return (jaxconv.conv(x[None], w) ** 2).sum()
-
-    def size(batch: int) -> int:
-        w, x = jnp.zeros((3, 3, 8, 8)), jnp.zeros((batch, 9, 9, 8))
-        return len(list(equations(jax.make_jaxpr(jax.vmap(jax.grad(loss), (None, 0)))(w, x).jaxpr)))
-
-    assert size(2) == size(64) == size(256)
