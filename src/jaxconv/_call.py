@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ._front import flatten_batch, hand_derived
+from ._front import flatten_batch, hand_derived, varying_alike
 from ._layout import Layout
 from ._patches import extend, flip_and_swap, fold_extension
 from ._problem import ConvProblem, Pass, Shape
@@ -117,7 +117,7 @@ def execute(call: Call, a: Array, b: Array, bias: Array | None = None) -> Array:
     if extension is not None and call.pass_ is not Pass.INPUT_GRAD:
         a = extend(a, extension)
     rule = trilinear if call.hand_derived else run
-    out = rule(call.problem, call.pass_, call.policy, a, b)
+    out = rule(call.problem, call.pass_, call.policy, *varying_alike(a, b))
     if extension is not None and call.pass_ is Pass.INPUT_GRAD:
         out = fold_extension(out, extension)
     if bias is not None:

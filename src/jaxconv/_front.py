@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 
 def as_array(value: Any, name: str, least_axes: int) -> Array:
@@ -53,3 +54,21 @@ def flatten_batch(shape: Sequence[int], rank: int) -> tuple[int, ...]:
     for size in shape[:axes]:
         batch = batch * size
     return (batch, *shape[axes:])
+
+
+def varying_alike(*arrays: Array) -> list[Array]:
+    """Under `shard_map` the arrays as varying over every mesh axis that one of them varies over.
+
+    A hand-derived rule must give each operand a cotangent of its own kind, and the gradient of a kernel that
+    all devices share varies as the inputs do: this cast's transpose adds it up over the devices.
+    """
+    found = [varying_axes(x) for x in arrays]
+    union = frozenset[Any]().union(*found)
+    pairs = zip(arrays, found, strict=True)
+    return [lax.pcast(x, tuple(union - own), to="varying") if union - own else x for x, own in pairs]
+
+
+def varying_axes(x: Array) -> frozenset[Any]:
+    """The mesh axes of a `shard_map` along which devices hold different values."""
+    kind: Any = jax.typeof(x)
+    return kind.mat.varying if hasattr(kind, "mat") else getattr(kind, "vma", frozenset())
