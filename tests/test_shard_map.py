@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec
 
+import jaxconv
+from cases import HAND_WRITTEN
 from test_transform_table import TABLE, arrays, assert_close, with_gradients
 
 SPLIT, WHOLE = PartitionSpec("devices"), PartitionSpec()
@@ -55,6 +57,33 @@ def test_values_and_gradients(names: tuple[str, ...]) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == list(names)
+
+
+# Shapes for which algorithms go block by block: their loops must carry what varies over the devices.
+BLOCKED = {
+    "winograd": ((4, 16, 16, 32), (3, 3, 32, 32)),
+    "gemm": ((4, 60, 60, 32), (3, 3, 32, 32)),
+    "depthwise": ((4, 30, 30, 32), (9, 9, 1, 32)),
+    "direct": ((4, 30, 30, 8), (9, 9, 8, 8)),
+    "grouped": ((4, 30, 30, 32), (3, 3, 8, 32)),
+}
+
+
+@pytest.mark.parametrize("algorithm", HAND_WRITTEN)
+def test_every_algorithm_is_traced_with_its_gradients(algorithm: str) -> None:
+    x, w = BLOCKED.get(algorithm, ((4, 30, 30, 3), (5, 5, 3, 3)))
+    mesh = jax.sharding.AbstractMesh((2,), ("devices",))
+
+    def energy(x: Any, w: Any) -> jax.Array:
+        def conv(x: Any, w: Any) -> jax.Array:
+            return jaxconv.conv(x, w, groups=x.shape[-1] // w.shape[-2], algorithm=algorithm)
+
+        mapped = jax.shard_map(conv, mesh=mesh, in_specs=(SPLIT, WHOLE), out_specs=SPLIT)
+        return (mapped(x, w) ** 2).sum()
+
+    given = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (x, w))
+    dx, dw = jax.eval_shape(jax.grad(energy, (0, 1)), *given)
+    assert (dx.shape, dw.shape) == (x, w)
 
 
 if __name__ == "__main__":
