@@ -10,7 +10,8 @@ import pytest
 
 import jaxconv
 from oracle_table import ORACLES, gradients
-from test_transform_table import TABLE
+from test_structure import equations
+from test_transform_table import TABLE, table
 
 FLOATS = ("bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2")
 INTEGERS, COMPLEX = ("int8", "uint8", "int32"), ("complex64", "complex128")
@@ -134,6 +135,51 @@ def test_refusals(name: str, dtype: str) -> None:
         return
     with pytest.raises(TypeError, match=words):
         jax.eval_shape(operation, *operands)
+
+
+WIDENED = (
+    "conv", "conv_general_dilated", "conv_transpose", "conv_input_gradient", "conv_kernel_gradient",
+    "depthwise_conv", "separable_conv", "conv_local", "conv_stream",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WIDENED)
+def test_preferred_element_type(name: str) -> None:
+    """The sum comes out as it was kept, int8's in int32; gradients are of the operands' type."""
+    operands = [jnp.asarray(a).astype("int8") for a in data(name, "int")]
+    y = table(preferred_element_type=jnp.int32)[name][0](*operands)
+    assert y.dtype == jnp.int32
+    np.testing.assert_array_equal(y, ORACLES[name](*data(name, "int")))
+
+    operands = [jnp.asarray(a).astype("bfloat16") for a in data(name, "float")]
+    cotangent, wanted = wanted_gradients(name, "float")
+    y, pullback = jax.vjp(table(preferred_element_type=jnp.float32)[name][0], *operands)
+    assert y.dtype == jnp.float32
+    np.testing.assert_allclose(y, ORACLES[name](*data(name, "float")), rtol=1e-6, atol=1e-6)
+    for got, slope in zip(pullback(jnp.asarray(cotangent, jnp.float32)), wanted, strict=True):
+        assert_rounded(got, slope, "bfloat16", name in ROUNDED_TWICE, 0)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "gemm"])
+@pytest.mark.parametrize("preferred", [None, "float32"])
+def test_a_backward_of_bfloat16_multiplies_bfloat16(algorithm: str, preferred: str | None) -> None:
+    """No pass widens an operand that is kept: each product has x or w in bfloat16, and a float32 sum."""
+    x, w = jnp.ones((2, 9, 9, 16), jnp.bfloat16), jnp.ones((3, 3, 16, 16), jnp.bfloat16)
+
+    def conv(x: Any, w: Any) -> jax.Array:
+        return jaxconv.conv(x, w, algorithm=algorithm, preferred_element_type=preferred)
+
+    def all_passes(x: Any, w: Any) -> Any:
+        y, pullback = jax.vjp(conv, x, w)
+        return pullback(y)
+
+    dots = [e for e in equations(jax.make_jaxpr(all_passes)(x, w).jaxpr) if str(e.primitive) == "dot_general"]
+    assert len(dots) >= 3
+    for dot in dots:
+        narrow = [v.aval.dtype == jnp.bfloat16 for v in dot.invars]
+        assert all(narrow) or (preferred and any(narrow))
+        assert dot.outvars[0].aval.dtype == jnp.float32
 
 
 LONG, ONES = 600, (1, 1199, 1)
