@@ -131,6 +131,10 @@ def test_lax_agrees(problem: Any) -> None:
         np.testing.assert_allclose(reduce_window(x, init, function, **options), expected, rtol=1e-12)
 
 
+def test_nothing_comes_of_a_dilated_input_that_the_window_exceeds() -> None:
+    check((1, 3), dict(zip(NAMES, ([1, 6], [1, 1], [(0, 0), (0, 0)], [1, 2], [1, 1]), strict=True)), "max")
+
+
 def test_channels_first() -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 8, 6))
     got = reduce_window(x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2))

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from oracle_table import ORACLES
-from test_transform_table import TABLE
-from test_types_table import data
+from test_transform_table import TABLE, table
+from test_types_table import WIDENED, data
 
 pytestmark = pytest.mark.slow
+# Bands, like transforms, carry a NaN to neighbours; at the highest precision none is taken.
+EXACT = TABLE | {name: row for name, row in table(precision="highest").items() if name in WIDENED}
 EACH = pytest.mark.parametrize("name", [name for name in TABLE if name in ORACLES])
 # NumPy sorts a NaN behind all numbers; here it is chosen before them.
 NAN_IS_CHOSEN = {"median_pool": 3, "rank_pool": 4}
@@ -26,8 +28,8 @@ def test_a_value_that_is_not_finite_reaches_what_covers_it(name: str, value: flo
     if np.isnan(value) and name in NAN_IS_CHOSEN:
         covered = np.convolve(np.arange(6) == 2, np.ones(NAN_IS_CHOSEN[name]), "valid") > 0
         wanted[0, covered, 1] = np.nan
-    got = TABLE[name][0](*map(jnp.asarray, (first, *others)))
-    assert not np.isfinite(wanted).all()
+    got = EXACT[name][0](*map(jnp.asarray, (first, *others)))
+    assert np.isnan(wanted).any() or not np.isnan(value)
     assert np.isfinite(wanted).any()
     np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from ._front import as_array, flatten_batch
@@ -123,8 +124,8 @@ def check_window_shape(window_shape: Any) -> Shape:
 
 
 def check_flag(value: Any, name: str) -> None:
-    """A Python bool, known at trace time."""
-    if not isinstance(value, bool):
+    """A bool, Python's or NumPy's, known at trace time."""
+    if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"`{name}` must be True or False, got {value!r}")
 
 
