@@ -30,8 +30,8 @@ def last(x: Any) -> Any:
 
 
 def kernel_first(w: Any) -> Any:
-    """`[*K, C, O]` as PyTorch's `[O, C, *K]`."""
-    return w.movedim((-1, -2), (0, 1))
+    """`[*K, C, O]` as PyTorch's `[O, C, *K]`, whose own gradient wants it contiguous."""
+    return w.movedim((-1, -2), (0, 1)).contiguous()
 
 
 def geometry(rng: Rng, rank: int) -> tuple[Any, Any, Any, Any, Any]:

@@ -9,7 +9,7 @@ import jax
 from jax import Array
 
 from . import _layout
-from ._call import channels_last_call, execute, layout_call
+from ._call import channels_last_call, execute, layout_call, run_call
 from ._dtypes import kind
 from ._front import as_array, context, flatten_batch
 from ._problem import ConvProblem, Pass, Shape, make_problem
@@ -169,7 +169,7 @@ def conv_general_dilated(
     if out_sharding is None:
         return execute(call, lhs, rhs)
     # Inside, the mesh axes are the compiler's to use; only the result's sharding is the caller's.
-    inner = jax.sharding.auto_axes(lambda a, b: execute(call, a, b), out_sharding=out_sharding)
+    inner = jax.sharding.auto_axes(lambda a, b: run_call(call, a, b), out_sharding=out_sharding)
     return inner(lhs, rhs)
 
 

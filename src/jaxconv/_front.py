@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -72,3 +72,14 @@ def varying_axes(x: Array) -> frozenset[Any]:
     """The mesh axes of a `shard_map` along which devices hold different values."""
     kind: Any = jax.typeof(x)
     return kind.mat.varying if hasattr(kind, "mat") else getattr(kind, "vma", frozenset())
+
+
+def explicit_spec(x: Array) -> tuple[Any, ...] | None:
+    """How a mesh with explicit axes splits x, one entry for each of its axes; None if it does not."""
+    spec = tuple(jax.typeof(x).sharding.spec)
+    return None if all(part is None for part in spec) else spec + (None,) * (x.ndim - len(spec))
+
+
+def with_auto_axes(function: Callable[..., Any], spec: Sequence[Any], *operands: Any) -> Any:
+    """`function(*operands)` with the mesh's axes the compiler's to use, and results split by `spec`."""
+    return jax.sharding.auto_axes(function, out_sharding=jax.sharding.PartitionSpec(*spec))(*operands)
