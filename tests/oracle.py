@@ -130,6 +130,7 @@ def resolve_padding(
                 "SAME_LOWER": (missing - missing // 2, missing // 2),
                 "FULL": (extent - 1, extent - 1),
                 "CAUSAL": (extent - 1, 0),
+                "REVERSE_CAUSAL": (0, extent - 1),
             }[padding.upper()]
         )
     return tuple(pads)

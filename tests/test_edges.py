@@ -21,6 +21,8 @@ EMPTY = [
     Case("no_batch", (0, 5, 4, 2), (3, 2, 2, 3), "SAME", 2),
     Case("kernel_above_input", (2, 3, 4, 2), (5, 2, 2, 3)),
     Case("cropped_to_nothing", (2, 3, 2), (2, 2, 3), ((-1, -2),)),
+    Case("one_tap_on_nothing", (2, 3, 2), (1, 2, 3), ((-1, -2),)),
+    Case("kernel_too_large_by_a_stride", (2, 1, 2), (2, 2, 3), "VALID", 3),
     Case("no_input_channels", (2, 4, 0), (3, 0, 3), "SAME"),
     Case("no_output_channels", (2, 4, 3), (3, 3, 0), "SAME"),
     Case("no_space", (2, 0, 3), (2, 3, 4), 2),

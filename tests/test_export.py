@@ -9,6 +9,7 @@ import pytest
 from jax import export
 
 import jaxconv
+from test_transform_table import TABLE, with_gradients
 
 # Sizes [*S, C], kernel, options: one for each rung of the ladder on a CPU.
 CASES = {
@@ -56,6 +57,42 @@ def test_other_front_doors() -> None:
     check(lambda x, w: jaxconv.conv_transpose(x, w, (2, 2), "SAME"), (None, 5, 4, 8), (3, 3, 8, 4))
     check(lambda x, w: jaxconv.conv_general_dilated(x, w, (1, 1), "SAME"), (None, 3, 6, 5), (4, 3, 3, 3))
     check(lambda x, g: jaxconv.conv_kernel_gradient(x, g, (3, 3, 8, 4)), (None, 5, 4, 8), (None, 5, 4, 4))
+    check(
+        lambda g, w: jaxconv.conv_input_gradient(g, w, (g.shape[0], 2, 9, 8, 4), strides=2),
+        (None, 2, 5, 4, 8),
+        (3, 3, 4, 8),
+    )
     check(lambda x, w: jaxconv.conv_stream(x, w), (None, 9, 4), (3, 4, 4))
     check(lambda x, w: jaxconv.conv_local(x, w), (None, 5, 4), (5, 3, 4, 4))
     check(lambda x: jaxconv.fold_patches(jaxconv.extract_patches(x, (3,)), (9,), (3,)), (None, 9, 4))
+
+
+# A signal has no batch, and `jax.random` draws no symbolic number of samples.
+WITHOUT_BATCH = {"convolve", "correlate", "fractional_max_pool"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in TABLE if name not in WITHOUT_BATCH])
+def test_every_operation_and_its_gradients(name: str) -> None:
+    """Of the table's arrays those whose first axis has size 2 are batches."""
+    shapes = TABLE[name][1]
+    check(with_gradients(name), *((None, *s[1:]) if s[0] == 2 else s for s in shapes))
+
+
+@pytest.mark.slow
+def test_fractional_pooling_with_given_samples() -> None:
+    def pool(x: Any, u: Any) -> jax.Array:
+        return jaxconv.fractional_max_pool(x, (2,), (3,), samples=jax.nn.sigmoid(u))
+
+    check(jax.value_and_grad(lambda x, u: (pool(x, u) ** 2).sum()), (None, 6, 4), (None, 4, 1))
+
+
+def test_the_state_of_a_stream() -> None:
+    check(lambda x: jaxconv.conv_stream_state(x.shape, (3, 4, 4), x.dtype), (None, 9, 4))
+
+
+def test_only_the_batch_may_be_symbolic() -> None:
+    n, m = export.symbolic_shape("n, m")
+    g, w = jax.ShapeDtypeStruct((n, 9, 4), jnp.float32), jax.ShapeDtypeStruct((3, 4, 4), jnp.float32)
+    with pytest.raises(TypeError, match="`input_shape` must be made of Python integers"):
+        jax.eval_shape(lambda g, w: jaxconv.conv_input_gradient(g, w, (n, m, 4)), g, w)

@@ -171,7 +171,7 @@ def test_narrow_floats_are_summed_in_float32_and_rounded_once(dtype: str) -> Non
 def test_complex_sums() -> None:
     rng = np.random.default_rng(6)
     x = rng.standard_normal((1, 6, 2)) + 1j * rng.standard_normal((1, 6, 2))
-    got = avg_pool(x, (3,), padding="SAME", count_include_pad=False)
+    got = avg_pool(x, (3,), padding="SAME", count_include_pad=np.bool_(False))
     axes = (oracle_pool.Axis(6, 3, 1, 1, 1, 1),)
     expected = oracle_pool.total(x, axes) / oracle_pool.counts(axes, False)
     np.testing.assert_allclose(got, expected, rtol=1e-13)

@@ -20,7 +20,7 @@ from pool_cases import CASES, PoolCase
 SOME = [CASES[i] for i in (0, 2, 5, 9, 14, 16, 17, 20)]
 
 
-@pytest.mark.parametrize("p", [1, 2, 3, 0.5, 1.7, math.inf])
+@pytest.mark.parametrize("p", [1, np.int64(2), 3, np.float32(0.5), 1.7, math.inf])
 @pytest.mark.parametrize("case", SOME[1::3], ids=str)
 def test_lp_norms(case: PoolCase, p: float) -> None:
     x = case.normal()

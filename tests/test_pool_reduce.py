@@ -38,7 +38,7 @@ def taps(shape: tuple[int, ...], options: Options) -> np.ndarray:
             i = tuple(a[p, q] for a, p, q in zip(axes, m, k, strict=True))
             if min(i, default=0) >= 0:
                 table[(*m, *k)] = flat[i]
-    return table.reshape(*outputs, -1)
+    return table.reshape(*outputs, int(np.prod(sizes)))
 
 
 NAMES = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
@@ -131,6 +131,10 @@ def test_lax_agrees(problem: Any) -> None:
         np.testing.assert_allclose(reduce_window(x, init, function, **options), expected, rtol=1e-12)
 
 
+def test_nothing_comes_of_a_dilated_input_that_the_window_exceeds() -> None:
+    check((1, 3), dict(zip(NAMES, ([1, 6], [1, 1], [(0, 0), (0, 0)], [1, 2], [1, 1]), strict=True)), "max")
+
+
 def test_channels_first() -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 8, 6))
     got = reduce_window(x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2))
@@ -172,7 +176,7 @@ def test_functions_of_scalars_may_branch() -> None:
     np.testing.assert_array_equal(pool(x, -jnp.inf, larger, (3, 2)), max_pool(x, (3, 2)))
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "float32", "bfloat16", "bool"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "float32", "bfloat16", "float8_e4m3fn", "bool"])
 def test_infinities_start_extremes_of_any_dtype(dtype: str) -> None:
     """As in Flax, which gives -inf for integers too."""
     x = np.random.default_rng(5).integers(0, 2 if dtype == "bool" else 100, (1, 5, 4, 2)).astype(dtype)

@@ -1,7 +1,7 @@
 """Every public array operation under every transformation that maps, repeats, recomputes or compiles it."""
 
+import functools
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import jaxconv
-from test_structure import equations, primitives, xla_windows
 
 pytestmark = pytest.mark.slow
 
@@ -19,71 +18,84 @@ LAX = ("NHC", "HIO", "NHC")
 KEY_DATA = np.array([0, 1], np.uint32)
 
 
-def maxima_and_places(x: Any) -> jax.Array:
-    values, places = jaxconv.max_pool_with_argmax(x, (2,), 2)
-    return jaxconv.max_unpool(values, places, (6,)) * (1 + places.sum()).astype(x.dtype)
+def maxima_and_places(x: Any, **mode: str) -> jax.Array:
+    values, places = jaxconv.max_pool_with_argmax(x, (2,), 2, **mode)
+    spread = jaxconv.max_unpool(values, places, (6,), **mode)
+    return spread * (1 + places.sum(-2, keepdims=True)).astype(x.dtype)
 
 
 def fractional(x: Any) -> jax.Array:
     return jaxconv.fractional_max_pool(x, (2,), (3,), jax.random.wrap_key_data(KEY_DATA))
 
 
-def window_maximum(x: Any) -> jax.Array:
-    return jaxconv.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 1), (1, 2, 1), "SAME")
+def window_maximum(x: Any, **mode: str) -> jax.Array:
+    return jaxconv.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 1), (1, 2, 1), "SAME", **mode)
 
 
-def stream(x: Any, w: Any) -> jax.Array:
-    y, state = jaxconv.conv_stream(x[:, :4], w)
-    return jnp.concatenate([y, jaxconv.conv_stream(x[:, 4:], w, state)[0]], 1)
+def stream(x: Any, w: Any, **mode: str) -> jax.Array:
+    y, state = jaxconv.conv_stream(x[:, :4], w, **mode)
+    return jnp.concatenate([y, jaxconv.conv_stream(x[:, 4:], w, state, **mode)[0]], 1)
+
+
+def input_gradient(g: Any, w: Any, **mode: str) -> jax.Array:
+    return jaxconv.conv_input_gradient(g, w, (*g.shape[:-2], 6, 4), strides=2, **mode)
 
 
 X, W = (2, 6, 4), (3, 4, 4)
-# Name -> (operation, shapes of its arrays).
-TABLE: dict[str, tuple[Callable[..., Any], tuple[Shape, ...]]] = {
-    "conv": (partial(jaxconv.conv, strides=2), (X, W, (4,))),
-    "conv_general_dilated": (
-        lambda x, w: jaxconv.conv_general_dilated(x, w, (1,), "SAME", None, (2,), LAX),
-        (X, W),
-    ),
-    "conv_transpose": (lambda x, w: jaxconv.conv_transpose(x, w, (2,), "SAME"), (X, W)),
-    "conv_input_gradient": (
-        lambda g, w: jaxconv.conv_input_gradient(g, w, (*g.shape[:-2], 6, 4), strides=2),
-        ((2, 3, 4), W),
-    ),
-    "conv_kernel_gradient": (partial(jaxconv.conv_kernel_gradient, kernel_shape=W), (X, X)),
-    "convolve": (jaxconv.convolve, ((6,), (3,))),
-    "correlate": (partial(jaxconv.correlate, mode="same"), ((6,), (3,))),
-    "deform_conv": (jaxconv.deform_conv, (X, (2, 6, 3), W)),
-    "depthwise_conv": (jaxconv.depthwise_conv, (X, (3, 4, 2))),
-    "separable_conv": (jaxconv.separable_conv, (X, (3, 4, 2), (8, 3))),
-    "conv_local": (partial(jaxconv.conv_local, padding="VALID"), (X, (4, 3, 4, 2))),
-    "conv_general_dilated_local": (
-        lambda x, w: jaxconv.conv_general_dilated_local(x, w, (1,), "VALID", (3,), None, None, LAX),
-        (X, (4, 12, 2)),
-    ),
-    "conv_stream": (stream, (X, W)),
-    "extract_patches": (lambda x: jaxconv.extract_patches(x, (3,), 2), (X,)),
-    "fold_patches": (lambda x: jaxconv.fold_patches(x, (7,), (2,)), ((2, 6, 8),)),
-    "conv_general_dilated_patches": (
-        lambda x: jaxconv.conv_general_dilated_patches(x, (3,), (1,), "SAME", dimension_numbers=LAX),
-        (X,),
-    ),
-    "max_pool": (lambda x: jaxconv.max_pool(x, (3,), (2,)), (X,)),
-    "min_pool": (lambda x: jaxconv.min_pool(x, (3,), (2,), "SAME"), (X,)),
-    "avg_pool": (lambda x: jaxconv.avg_pool(x, (3,), (1,), "SAME", count_include_pad=False), (X,)),
-    "sum_pool": (lambda x: jaxconv.sum_pool(x, (3,)), (X,)),
-    "lp_pool": (lambda x: jaxconv.lp_pool(x, (3,), p=3), (X,)),
-    "pool": (lambda x: jaxconv.pool(x, 1.0, jnp.multiply, (2,), (2,), "VALID"), (X,)),
-    "reduce_window": (window_maximum, (X,)),
-    "max_pool_with_argmax": (maxima_and_places, (X,)),
-    "fractional_max_pool": (fractional, (X,)),
-    "adaptive_avg_pool": (lambda x: jaxconv.adaptive_avg_pool(x, (4,)), (X,)),
-    "adaptive_max_pool": (lambda x: jaxconv.adaptive_max_pool(x, (4,)), (X,)),
-    "median_pool": (lambda x: jaxconv.median_pool(x, (3,)), (X,)),
-    "rank_pool": (lambda x: jaxconv.rank_pool(x, (4,), rank=1), (X,)),
-    "global_avg_pool": (jaxconv.global_avg_pool, (X,)),
-    "global_max_pool": (jaxconv.global_max_pool, (X,)),
-}
+
+
+def table(**mode: str) -> dict[str, tuple[Callable[..., Any], tuple[Shape, ...]]]:
+    """Name -> (operation, shapes of its arrays)."""
+    new, j = functools.partial, jaxconv
+    lax_conv = new(
+        j.conv_general_dilated, window_strides=(1,), padding="SAME", rhs_dilation=(2,), dimension_numbers=LAX
+    )
+    lax_local = new(
+        j.conv_general_dilated_local, window_strides=(1,), padding="VALID", filter_shape=(3,),
+        dimension_numbers=LAX,
+    )  # fmt: skip
+    lax_patches = new(
+        j.conv_general_dilated_patches, filter_shape=(3,), window_strides=(1,), padding="SAME",
+        dimension_numbers=LAX,
+    )  # fmt: skip
+    average = new(j.avg_pool, window_shape=(3,), strides=(1,), padding="SAME", count_include_pad=False)
+    product = new(j.pool, init=1.0, reduce_fn=jnp.multiply, window_shape=(2,), strides=(2,), padding="VALID")
+    return {
+        "conv": (new(j.conv, strides=2, **mode), (X, W, (4,))),
+        "conv_general_dilated": (new(lax_conv, **mode), (X, W)),
+        "conv_transpose": (new(j.conv_transpose, strides=(2,), padding="SAME", **mode), (X, W)),
+        "conv_input_gradient": (new(input_gradient, **mode), ((2, 3, 4), W)),
+        "conv_kernel_gradient": (new(j.conv_kernel_gradient, kernel_shape=W, **mode), (X, X)),
+        "convolve": (new(j.convolve, **mode), ((6,), (3,))),
+        "correlate": (new(j.correlate, mode="same", **mode), ((6,), (3,))),
+        "deform_conv": (new(j.deform_conv, **mode), (X, (2, 6, 3), W)),
+        "depthwise_conv": (new(j.depthwise_conv, **mode), (X, (3, 4, 2))),
+        "separable_conv": (new(j.separable_conv, **mode), (X, (3, 4, 2), (8, 3))),
+        "conv_local": (new(j.conv_local, padding="VALID", **mode), (X, (4, 3, 4, 2))),
+        "conv_general_dilated_local": (new(lax_local, **mode), (X, (4, 12, 2))),
+        "conv_stream": (new(stream, **mode), (X, W)),
+        "extract_patches": (new(j.extract_patches, window_shape=(3,), strides=2, **mode), (X,)),
+        "fold_patches": (new(j.fold_patches, output_shape=(7,), window_shape=(2,), **mode), ((2, 6, 8),)),
+        "conv_general_dilated_patches": (new(lax_patches, **mode), (X,)),
+        "max_pool": (new(j.max_pool, window_shape=(3,), strides=(2,), **mode), (X,)),
+        "min_pool": (new(j.min_pool, window_shape=(3,), strides=(2,), padding="SAME", **mode), (X,)),
+        "avg_pool": (new(average, **mode), (X,)),
+        "sum_pool": (new(j.sum_pool, window_shape=(3,), **mode), (X,)),
+        "lp_pool": (new(j.lp_pool, window_shape=(3,), p=3, **mode), (X,)),
+        "pool": (new(product, **mode), (X,)),
+        "reduce_window": (new(window_maximum, **mode), (X,)),
+        "max_pool_with_argmax": (new(maxima_and_places, **mode), (X,)),
+        "fractional_max_pool": (fractional, (X,)),
+        "adaptive_avg_pool": (new(j.adaptive_avg_pool, output_shape=(4,), **mode), (X,)),
+        "adaptive_max_pool": (new(j.adaptive_max_pool, output_shape=(4,), **mode), (X,)),
+        "median_pool": (new(j.median_pool, window_shape=(3,), **mode), (X,)),
+        "rank_pool": (new(j.rank_pool, window_shape=(4,), rank=1, **mode), (X,)),
+        "global_avg_pool": (new(j.global_avg_pool, **mode), (X,)),
+        "global_max_pool": (new(j.global_max_pool, **mode), (X,)),
+    }
+
+
+TABLE = table()
 EACH = pytest.mark.parametrize("name", TABLE)
 CHECKED_WITH_ANOTHER = {"max_unpool"}
 WITHOUT_ARRAYS = {"explain", "conv_stream_state", "tune", "use_plans", "forget_plans"}
@@ -147,36 +159,13 @@ def test_scan_of_a_checkpoint_and_a_fori_loop(name: str) -> None:
     assert_close(jax.jit(lambda: jax.lax.fori_loop(0, 2, body, zeros))(), total)
 
 
+@pytest.mark.slow
 @EACH
-def test_no_convolution_or_window_of_xlas(name: str) -> None:
-    both = with_gradients(name)
-    assert not xla_windows(primitives(both, *arrays(name)))
-    assert not xla_windows(primitives(jax.vmap(both), *arrays(name, 3)))
-
-
-@pytest.mark.parametrize("batch", [8, pytest.param(64, marks=pytest.mark.slow), 256])
-def test_per_example_kernel_gradients_hold_one_example_at_a_time(batch: int) -> None:
-    """Beside the copies of its operands that XLA makes for a loop, the workspace is that of one example."""
-    shape = (batch, 28, 28, 128)
-
-    def one(x: Any, g: Any) -> jax.Array:
-        return jaxconv.conv_kernel_gradient(x[None], g[None], (3, 3, 128, 128))
-
-    def workspace(function: Any, shape: Shape) -> int:
-        spec = jax.ShapeDtypeStruct(shape, jnp.float32)
-        memory = jax.jit(function).lower(spec, spec).compile().memory_analysis()
-        return int(memory.temp_size_in_bytes)
-
-    operands = 2 * 4 * int(np.prod(shape))
-    assert workspace(jax.vmap(one), shape) <= operands + 1.2 * workspace(one, shape[1:])
-
-
-def test_the_program_of_per_example_gradients_does_not_grow_with_the_batch() -> None:
-    def loss(w: Any, x: Any) -> jax.Array:
-        return (jaxconv.conv(x[None], w) ** 2).sum()
-
-    def size(batch: int) -> int:
-        w, x = jnp.zeros((3, 3, 8, 8)), jnp.zeros((batch, 9, 9, 8))
-        return len(list(equations(jax.make_jaxpr(jax.vmap(jax.grad(loss), (None, 0)))(w, x).jaxpr)))
-
-    assert size(2) == size(64) == size(256)
+@pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")
+def test_donated_buffers_are_taken_and_change_nothing(name: str) -> None:
+    both, operands = with_gradients(name), arrays(name)
+    wanted = jax.jit(both)(*operands)
+    # Each gradient has the shape of its array, so that the compiler can write it there.
+    got = jax.jit(both, donate_argnums=range(len(operands)))(*operands)
+    assert all(x.is_deleted() for x in operands)
+    assert_close(got, wanted)

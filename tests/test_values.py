@@ -123,7 +123,8 @@ def test_border_padding_in_the_named_gradients() -> None:
 def test_padding_spellings_mean_the_same() -> None:
     case = BY_NAME["line"]
     x, w, _ = case.data()
-    for one, other in ((1, [(1, 1)]), ("SAME", "same"), ("Causal", [(2, 0)]), ([0], "valid")):
+    names = (("SAME", "same"), ("Causal", [(2, 0)]), ("Reverse_causal", [(0, 2)]), ([0], "valid"))
+    for one, other in ((1, [(1, 1)]), *names):
         np.testing.assert_array_equal(jaxconv.conv(x, w, padding=one), jaxconv.conv(x, w, padding=other))
 
 

@@ -97,7 +97,7 @@ def test_phases_are_dense_and_make_up_the_window() -> None:
         assert sorted(met) == meetings(window), window
 
 
-@pytest.mark.parametrize("name", ["VALID", "SAME", "SAME_LOWER", "FULL", "CAUSAL"])
+@pytest.mark.parametrize("name", ["VALID", "SAME", "SAME_LOWER", "FULL", "CAUSAL", "REVERSE_CAUSAL"])
 def test_named_zero_padding(name: str) -> None:
     for size in range(1, 9):
         for taps in range(1, 5):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ._front import flatten_batch, hand_derived
+from ._front import explicit_spec, flatten_batch, hand_derived, varying_alike, with_auto_axes
 from ._layout import Layout
 from ._patches import extend, flip_and_swap, fold_extension
 from ._problem import ConvProblem, Pass, Shape
@@ -104,9 +104,29 @@ def layout_call(
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def execute(call: Call, a: Array, b: Array, bias: Array | None = None) -> Array:
-    """The call's pass on its operands in the user's layout, as one compiled function."""
+    """The call's pass on its operands in the user's layout, as one compiled function.
+
+    Where a mesh with explicit axes splits the batch, it splits that of the result, as with lax.
+    """
+    spec = explicit_spec(a)
+    if spec is None:
+        return run_call(call, a, b, bias)
+    return with_auto_axes(functools.partial(run_call, call), result_spec(call, spec), a, b, bias)
+
+
+def result_spec(call: Call, spec: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The result's batch axes split as those of `a`; a kernel gradient, a sum over them, not at all."""
+    if call.pass_ is Pass.KERNEL_GRAD:
+        return ()
+    batch = len(call.shape_out) - call.problem.rank - 1
+    canonical = [spec[axis] for axis in call.order_a[:batch]] + [None] * (call.problem.rank + 1)
+    return tuple(canonical[axis] for axis in call.order_out)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def run_call(call: Call, a: Array, b: Array, bias: Array | None = None) -> Array:
+    """`execute` on operands that no mesh splits explicitly."""
     a = a.transpose(call.order_a).reshape(call.shape_a)
     b = b.transpose(call.order_b).reshape(call.shape_b)
     if call.flip_kernel:
@@ -117,7 +137,7 @@ def execute(call: Call, a: Array, b: Array, bias: Array | None = None) -> Array:
     if extension is not None and call.pass_ is not Pass.INPUT_GRAD:
         a = extend(a, extension)
     rule = trilinear if call.hand_derived else run
-    out = rule(call.problem, call.pass_, call.policy, a, b)
+    out = rule(call.problem, call.pass_, call.policy, *varying_alike(a, b))
     if extension is not None and call.pass_ is Pass.INPUT_GRAD:
         out = fold_extension(out, extension)
     if bias is not None:

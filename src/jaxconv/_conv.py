@@ -9,7 +9,7 @@ import jax
 from jax import Array
 
 from . import _layout
-from ._call import channels_last_call, execute, layout_call
+from ._call import channels_last_call, execute, layout_call, run_call
 from ._dtypes import kind
 from ._front import as_array, context, flatten_batch
 from ._problem import ConvProblem, Pass, Shape, make_problem
@@ -44,9 +44,9 @@ def conv(
       bias: `[O]` or None.
       strides: moves of the window, an int or one per axis.
       padding: "VALID", "SAME", "SAME_LOWER", "FULL" (Ke - 1 on both sides), "CAUSAL" (Ke - 1 before),
-        "CIRCULAR", "REFLECT", "EDGE" (the input's own values, (Ke - 1) // 2 before and Ke // 2 after,
-        whatever the stride), an int for every side, or one int or (lo, hi) pair per axis; negative
-        amounts crop. Ke = (K - 1) kernel_dilation + 1.
+        "REVERSE_CAUSAL" (Ke - 1 after), "CIRCULAR", "REFLECT", "EDGE" (the input's own values, (Ke - 1) // 2
+        before and Ke // 2 after, whatever the stride), an int for every side, or one int or (lo, hi) pair per
+        axis; negative amounts crop. Ke = (K - 1) kernel_dilation + 1.
       input_dilation: distance of neighbouring inputs; names of padding need 1.
       kernel_dilation: distance of neighbouring taps.
       groups: channels split into so many independent convolutions.
@@ -169,7 +169,7 @@ def conv_general_dilated(
     if out_sharding is None:
         return execute(call, lhs, rhs)
     # Inside, the mesh axes are the compiler's to use; only the result's sharding is the caller's.
-    inner = jax.sharding.auto_axes(lambda a, b: execute(call, a, b), out_sharding=out_sharding)
+    inner = jax.sharding.auto_axes(lambda a, b: run_call(call, a, b), out_sharding=out_sharding)
     return inner(lhs, rhs)
 
 

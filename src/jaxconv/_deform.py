@@ -23,7 +23,7 @@ from jax import Array, lax
 
 from ._conv import check_bias
 from ._dtypes import sum_dtype
-from ._front import as_array, context, flatten_batch, hand_derived
+from ._front import as_array, context, flatten_batch, hand_derived, varying_alike
 from ._patches import contract, extend
 from ._problem import ConvProblem, Shape, make_problem
 from ._window import Extension
@@ -144,7 +144,7 @@ def _deform_conv(
     # [N, Q, D, K, r] -> [N, Q K, D, r]
     at = offset.reshape(n, outputs, parts, taps, rank).astype(acc) + places(problem, acc)[None, :, None]
     at = at.swapaxes(2, 3).reshape(n, outputs * taps, parts, rank)
-    p = (sample_by_hand if deform.by_hand else sample)(sizes, plane, at)
+    p = (sample_by_hand if deform.by_hand else sample)(sizes, *varying_alike(plane, at))
     if mask is not None:
         weights = mask.reshape(n, outputs, parts, taps).astype(acc).swapaxes(2, 3)
         p = p * weights.reshape(n, outputs * taps, parts, 1)

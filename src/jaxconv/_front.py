@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 
 def as_array(value: Any, name: str, least_axes: int) -> Array:
@@ -53,3 +54,32 @@ def flatten_batch(shape: Sequence[int], rank: int) -> tuple[int, ...]:
     for size in shape[:axes]:
         batch = batch * size
     return (batch, *shape[axes:])
+
+
+def varying_alike(*arrays: Array) -> list[Array]:
+    """Under `shard_map` the arrays as varying over every mesh axis that one of them varies over.
+
+    A hand-derived rule must give each operand a cotangent of its own kind, and the gradient of a kernel that
+    all devices share varies as the inputs do: this cast's transpose adds it up over the devices.
+    """
+    found = [varying_axes(x) for x in arrays]
+    union = frozenset[Any]().union(*found)
+    pairs = zip(arrays, found, strict=True)
+    return [lax.pcast(x, tuple(union - own), to="varying") if union - own else x for x, own in pairs]
+
+
+def varying_axes(x: Array) -> frozenset[Any]:
+    """The mesh axes of a `shard_map` along which devices hold different values."""
+    kind: Any = jax.typeof(x)
+    return kind.mat.varying if hasattr(kind, "mat") else getattr(kind, "vma", frozenset())
+
+
+def explicit_spec(x: Array) -> tuple[Any, ...] | None:
+    """How a mesh with explicit axes splits x, one entry for each of its axes; None if it does not."""
+    spec = tuple(jax.typeof(x).sharding.spec)
+    return None if all(part is None for part in spec) else spec + (None,) * (x.ndim - len(spec))
+
+
+def with_auto_axes(function: Callable[..., Any], spec: Sequence[Any], *operands: Any) -> Any:
+    """`function(*operands)` with the mesh's axes the compiler's to use, and results split by `spec`."""
+    return jax.sharding.auto_axes(function, out_sharding=jax.sharding.PartitionSpec(*spec))(*operands)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax import Array
+from jax import Array, export
 
 from ._call import channels_last_call, execute
 from ._front import as_array, context, describe, flatten_batch
@@ -35,7 +35,8 @@ def conv_input_gradient(
     Args:
       dy: `[*batch, *M, O]`, the gradient with respect to conv's output.
       kernel: `[*K, C / groups, O]`, of dy's dtype.
-      input_shape: `[*batch, *S, C]`, the shape of conv's input; dy's shape must follow from it.
+      input_shape: `[*batch, *S, C]`, the shape of conv's input; dy's shape must follow from it. Sizes of
+        batch axes may be symbolic, under `jax.export`.
       preferred_element_type: dtype of the result.
       strides, padding, input_dilation, kernel_dilation, groups, precision, algorithm, autodiff: those of
         the `conv` that is differentiated.
@@ -60,7 +61,7 @@ def conv_input_gradient(
         kernel = as_array(kernel, "kernel", 2)
         rank = kernel.ndim - 2
         dy = as_array(dy, "dy", rank + 1)
-        shape = check_shape(input_shape, rank + 1, "input_shape")
+        shape = check_input_shape(input_shape, rank, "input_shape")
         problem, extension = make_problem(
             flatten_batch(shape, rank), kernel.shape, dy.dtype, kernel.dtype,
             preferred_element_type=preferred_element_type, **options,
@@ -145,6 +146,17 @@ def check_shape(shape: Any, least_axes: int, name: str) -> Shape:
     if len(sizes) < least_axes:
         raise ValueError(f"`{name}` must have at least {least_axes} axes, got {sizes}")
     return sizes
+
+
+def check_input_shape(shape: Any, rank: int, name: str) -> tuple[Any, ...]:
+    """`[*batch, *S, C]` given as an argument; `jax.export` may leave the sizes of batch axes open."""
+    if not is_sequence(shape):
+        return check_shape(shape, rank + 1, name)
+    entries = tuple(shape)
+    batch = len(entries) - rank - 1
+    symbolic = {i: d for i, d in enumerate(entries[: max(batch, 0)]) if export.is_symbolic_dim(d)}
+    sizes = check_shape([0 if i in symbolic else d for i, d in enumerate(entries)], rank + 1, name)
+    return tuple(symbolic.get(i, size) for i, size in enumerate(sizes))
 
 
 def check_cotangent(got: Shape, expected: Shape) -> None:

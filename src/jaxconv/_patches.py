@@ -5,17 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from ._front import varying_alike
 from ._problem import ConvProblem, accumulator
 from ._window import Extension, Window
 
 Tap: TypeAlias = tuple[int, ...]
+
+
+def zeros(shape: Sequence[Any], dtype: Any, alike: Array) -> Array:
+    """Zeros that vary over the devices of a `shard_map` as `alike` does: a loop keeps its carry's kind."""
+    return varying_alike(jnp.zeros(shape, dtype), alike)[0]
 
 
 def pad_or_crop(x: Array, pads: Sequence[tuple[int, int]], value: Array | float = 0) -> Array:

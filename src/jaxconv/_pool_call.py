@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from ._front import as_array, flatten_batch
+from ._front import as_array, explicit_spec, flatten_batch, with_auto_axes
 from ._patches import extend
 from ._pool_geometry import Shape, ceil_hi
 from ._window import (
@@ -56,9 +57,22 @@ class Geometry:
     extension: Extension | None = None
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 3))
 def execute(pool: Pool, hand_derived: bool, x: Array, extension: Extension | None = None) -> Any:
-    """The pooling of x `[*batch, *S, C]`, an array or several, as one compiled function."""
+    """The pooling of x `[*batch, *S, C]`, an array or several, as one compiled function.
+
+    Where a mesh with explicit axes splits the batch or the channels, it splits those of the result.
+    """
+    spec = explicit_spec(x)
+    if spec is None:
+        return run_pool(pool, hand_derived, x, extension)
+    rank = len(pool.windows)
+    kept = (*spec[: x.ndim - rank - 1], *[None] * rank, spec[-1])
+    return with_auto_axes(lambda x: run_pool(pool, hand_derived, x, extension), kept, x)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 3))
+def run_pool(pool: Pool, hand_derived: bool, x: Array, extension: Extension | None = None) -> Any:
+    """`execute` on an array that no mesh splits explicitly."""
     rank = len(pool.windows)
     batch = x.shape[: x.ndim - rank - 1]
     x = x.reshape(flatten_batch(x.shape, rank))
@@ -123,8 +137,8 @@ def check_window_shape(window_shape: Any) -> Shape:
 
 
 def check_flag(value: Any, name: str) -> None:
-    """A Python bool, known at trace time."""
-    if not isinstance(value, bool):
+    """A bool, Python's or NumPy's, known at trace time."""
+    if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"`{name}` must be True or False, got {value!r}")
 
 

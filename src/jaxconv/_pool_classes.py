@@ -33,6 +33,8 @@ def phase_windows(window: Window) -> Classes:
     """The classes of an axis whose input has gaps: no value that fills them is ever read (T9)."""
     if window.base_dilation == 1:
         return (window,)
+    if window.out_size == 0:
+        return (blind_window(window.in_size, 0),)
     sizes = [
         len(range(phase.out_start, window.out_size, phase.out_step)) for phase in window.phases()
     ]  # fmt: skip

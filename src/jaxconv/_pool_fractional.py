@@ -15,6 +15,7 @@ from ._front import as_array, context, flatten_batch
 from ._pool_argmax import check_sizes, read
 from ._pool_call import as_inputs, check_window_shape
 from ._pool_geometry import Shape
+from ._pool_linear import accumulator
 
 
 def fractional_max_pool(
@@ -104,9 +105,10 @@ def _fractional(window: Shape, outputs: Shape, x: Array, samples: Array) -> Arra
     flat = x.reshape(flatten_batch(x.shape, rank))
     samples = lax.stop_gradient(samples).reshape(flat.shape[0], channels, rank)
     positions = _positions(window, outputs, lax.stop_gradient(flat), samples)
-    plane = flat.reshape(flat.shape[0], math.prod(space), channels)
+    # Where windows overlap a sample's gradients add up: in float32, if they are narrower.
+    plane = flat.reshape(flat.shape[0], math.prod(space), channels).astype(accumulator(x.dtype))
     y = read(plane, positions.reshape(flat.shape[0], math.prod(outputs), channels))
-    return y.reshape(*batch, *outputs, channels)
+    return y.reshape(*batch, *outputs, channels).astype(x.dtype)
 
 
 def _positions(window: Shape, outputs: Shape, x: Array, samples: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,13 +73,14 @@ def lp_pool(
 
 def check_power(p: Any, signed: bool) -> float:
     """p as a Python number above 0."""
-    if isinstance(p, bool) or not isinstance(p, (int, float)):
+    if isinstance(p, bool) or not isinstance(p, numbers.Real):
         raise TypeError(f"`p` must be a Python number, got {p!r}")
-    if not p > 0:
+    power = float(p)
+    if not power > 0:
         raise ValueError(f"`p` must be above 0, got {p}")
-    if signed and math.isinf(p):
+    if signed and math.isinf(power):
         raise ValueError("`p` must be finite with `signed`, got inf; use max_pool")
-    return p
+    return power
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 The gradient of an order statistic is that of the maximum (T11): with the winner k*[n, m, c] fixed,
 
-    y[n, m, c] = p[n, m, c, k*]        dp[n, m, c, k] = dy[n, m, c] where k = k*, else 0
+    y[n, m, c] = x[n, m s + k* d - lo, c]        dx = the sum of what dy sends to each window's winner
 
-over the patches p of `_unfold`. Both are linear and each is the other's derivative.
+Both are linear and each is the other's derivative. Patches are sorted one example after another.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from jax import Array, lax
 from ._front import context, hand_derived
 from ._pool_call import Pool, as_inputs, execute, make_geometry
 from ._pool_extreme import ExtremePool, worst
-from ._unfold import unfold, unfold_by_hand
+from ._unfold import fold, unfold
 from ._window import Window, as_int
 
 
@@ -43,7 +43,7 @@ def rank_pool(
     Rank 0 is `min_pool`, rank -1 `max_pool`. The gradient goes to the chosen sample alone, the first in
     row-major order among equals; a NaN under the window is chosen before all else. Padding takes no part:
     a window at the border ranks the samples that it has. See Huang, Yang and Tang, IEEE Trans. ASSP 27(1),
-    1979, for the filters. All patches are held at once, prod(K) times the result's memory.
+    1979, for the filters. The patches of one example are held at a time, prod(K) times its result.
 
     Args:
       inputs, window_shape, strides, padding, window_dilation, autodiff: as in `max_pool`; zero padding is no
@@ -139,13 +139,22 @@ class RankPool:
 
     def apply(self, x: Array, by_hand: bool) -> Array:
         """x `[N, *S, C]` pooled."""
-        p = (unfold_by_hand if by_hand else unfold)(self.windows, x)
-        spatial = len(self.windows)
-        p = p.reshape(*p.shape[: spatial + 2], math.prod(p.shape[spatial + 2 :]))
-        there = samples_under(self.windows)
-        winners = winners_of(lax.stop_gradient(p), there, self.rank)
-        y = (_chosen if by_hand else chosen)(winners, p)
+        windows, there = self.windows, samples_under(self.windows)
+        winners = each(lambda x: winners_of(patches(windows, x), there, self.rank), lax.stop_gradient(x))
+        y = (_chosen if by_hand else chosen)(windows, winners, x)
         return jnp.where(there.any(-1), y, jnp.zeros((), y.dtype))
+
+
+def each(function: Callable[..., Array], *stacks: Array) -> Array:
+    """`function` of one example after another, each a batch of one: patches of a single example are held."""
+    return lax.map(lambda one: function(*(a[None] for a in one))[0], stacks)
+
+
+def patches(windows: tuple[Window, ...], x: Array) -> Array:
+    """`[N, *M, C, prod(K)]`."""
+    p = unfold(windows, x)
+    spatial = len(windows)
+    return p.reshape(*p.shape[: spatial + 2], math.prod(p.shape[spatial + 2 :]))
 
 
 def samples_under(windows: tuple[Window, ...]) -> Array:
@@ -181,32 +190,42 @@ def winners_of(p: Array, there: Array, rank: int | None) -> Array:
     return jnp.argmax(wins, -1).astype(jnp.int32)
 
 
-def chosen(winners: Array, p: Array) -> Array:
-    """Of patches `[N, *M, C, K]` the winning tap."""
-    return jnp.take_along_axis(p, winners[..., None], -1, mode="clip")[..., 0]
+def chosen(windows: tuple[Window, ...], winners: Array, x: Array) -> Array:
+    """Of x `[N, *S, C]` each window's winning tap: `[N, *M, C]`."""
+
+    def one(winners: Array, x: Array) -> Array:
+        return jnp.take_along_axis(patches(windows, x), winners[..., None], -1, mode="clip")[..., 0]
+
+    return each(one, winners, x)
 
 
-def placed(taps: int, winners: Array, dy: Array) -> Array:
-    """dy `[N, *M, C]` at the winning taps, 0 at the others."""
-    number = lax.broadcasted_iota(jnp.int32, (*dy.shape, taps), dy.ndim)
-    return jnp.where(number == winners[..., None], dy[..., None], jnp.zeros((), dy.dtype))
+def placed(windows: tuple[Window, ...], winners: Array, dy: Array) -> Array:
+    """dy `[N, *M, C]` added to each window's winning sample: `[N, *S, C]`."""
+    sizes = tuple(w.size for w in windows)
 
+    def one(winners: Array, dy: Array) -> Array:
+        number = lax.broadcasted_iota(jnp.int32, (*dy.shape, math.prod(sizes)), dy.ndim)
+        p = jnp.where(number == winners[..., None], dy[..., None], jnp.zeros((), dy.dtype))
+        return fold(windows, p.reshape(*dy.shape, *sizes))
 
-@jax.custom_vjp
-def _chosen(winners: Array, p: Array) -> Array:
-    return chosen(winners, p)
+    return each(one, winners, dy)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _placed(taps: int, winners: Array, dy: Array) -> Array:
-    return placed(taps, winners, dy)
+def _chosen(windows: tuple[Window, ...], winners: Array, x: Array) -> Array:
+    return chosen(windows, winners, x)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _placed(windows: tuple[Window, ...], winners: Array, dy: Array) -> Array:
+    return placed(windows, winners, dy)
 
 
 _chosen.defvjp(
-    lambda winners, p: (_chosen(winners, p), (winners, p.shape[-1])),
-    lambda kept, dy: (None, _placed(kept[1], kept[0], dy)),
+    lambda windows, winners, x: (_chosen(windows, winners, x), winners),
+    lambda windows, winners, dy: (None, _placed(windows, winners, dy)),
 )
 _placed.defvjp(
-    lambda taps, winners, dy: (_placed(taps, winners, dy), winners),
-    lambda taps, winners, dp: (None, _chosen(winners, dp)),
+    lambda windows, winners, dy: (_placed(windows, winners, dy), winners),
+    lambda windows, winners, dx: (None, _chosen(windows, winners, dx)),
 )

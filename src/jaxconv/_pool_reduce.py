@@ -183,9 +183,9 @@ def as_scalar(value: Any, dtype: Any) -> Array:
 
 
 def concrete(value: Any, dtype: Any) -> Any:
-    """A known init, in dtype; Flax gives -inf for integers too."""
+    """A known init, in dtype; Flax gives -inf for integers too, and some 8-bit floats have no infinity."""
     value = np.asarray(value)
-    if value.dtype.kind == "f" and np.isinf(value) and dtype.kind in "biu":
+    if value.dtype.kind == "f" and np.isinf(value) and dtype.kind != "c":
         value = np.asarray(worst(dtype, minimum=bool(value > 0)))
     return value.astype(dtype)
 

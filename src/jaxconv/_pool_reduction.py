@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ._front import explicit_spec, with_auto_axes
 from ._patches import extend
 from ._pool_classes import Classes, pool_classes
 from ._pool_extreme import ExtremePool
@@ -52,11 +53,23 @@ class Reduction:
         return arrays
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def reduce_arrays(
     reduction: Reduction, extension: Extension | None, arrays: list[Array], inits: list[Array]
 ) -> Any:
-    """The reduction of arrays `[*N, *S, *C]` in one compiled function."""
+    """The reduction of arrays `[*N, *S, *C]` in one compiled function, split as they are but for S."""
+    spec = explicit_spec(arrays[0])
+    if spec is None:
+        return run_reduction(reduction, extension, arrays, inits)
+    first, rank = reduction.first_axis, len(reduction.axes)
+    kept = (*spec[:first], *[None] * rank, *spec[first + rank :])
+    return with_auto_axes(functools.partial(run_reduction, reduction, extension), kept, arrays, inits)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def run_reduction(
+    reduction: Reduction, extension: Extension | None, arrays: list[Array], inits: list[Array]
+) -> Any:
+    """`reduce_arrays` on arrays that no mesh splits explicitly."""
     shape, first = arrays[0].shape, reduction.first_axis
     last = first + len(reduction.axes)
     batch, channels = shape[:first], shape[last:]

@@ -11,7 +11,7 @@ from jax import Array, lax
 from ._conv import conv
 from ._dtypes import as_dtype
 from ._front import as_array, context
-from ._gradients import check_shape
+from ._gradients import check_input_shape
 from ._window import as_ints, dilated
 
 
@@ -120,7 +120,7 @@ def conv_stream_state(
       (8, 3, 16)
     """
     with context("conv_stream_state", input_shape=input_shape, kernel_shape=kernel_shape):
-        shape = check_shape(input_shape, 2, "input_shape")
+        shape = check_input_shape(input_shape, 1, "input_shape")
         taps = as_ints(kernel_shape, 3, "kernel_shape", minimum=0)
         dtype = None if dtype is None else as_dtype(dtype, "dtype")
         (dilation,) = as_ints(kernel_dilation, 1, "kernel_dilation", minimum=1)

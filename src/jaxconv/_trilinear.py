@@ -87,9 +87,23 @@ def _batchable(problem: ConvProblem, pass_: Pass, policy: Policy) -> Callable[[A
 
 
 def _one_by_one(function: Callable[[Array, Array], Array], batched: list[bool], a: Array, b: Array) -> Array:
+    """`function` mapped over the first axes of the `batched` operands, in a loop."""
     over_a, over_b = batched
-    if over_a and over_b:
-        return lax.map(lambda operands: function(*operands), (a, b))
-    if over_a:
-        return lax.map(lambda a: function(a, b), a)
-    return lax.map(lambda b: function(a, b), b)
+
+    def step(slices: tuple[Array | None, Array | None]) -> Array:
+        one_a, one_b = slices
+        return function(
+            a if one_a is None else one_a.reshape(a.shape[1:]),
+            b if one_b is None else one_b.reshape(b.shape[1:]),
+        )
+
+    return lax.map(step, (_in_place(a) if over_a else None, _in_place(b) if over_b else None))
+
+
+def _in_place(stack: Array) -> Array:
+    """A stack of examples without their batch axis of size 1, if that is what they have.
+
+    XLA lays that axis out anew for a loop, and so copies the whole stack; without it examples are read where
+    they are.
+    """
+    return lax.squeeze(stack, (1,)) if stack.shape[1] == 1 else stack

@@ -20,7 +20,7 @@ Pads: TypeAlias = tuple[tuple[int, int], ...]
 
 # Padding names that extend the input with its own values; all others pad with zeros.
 EXTENSION_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect", "EDGE": "edge"}
-ZERO_PADDING_NAMES = ("VALID", "SAME", "SAME_LOWER", "FULL", "CAUSAL")
+ZERO_PADDING_NAMES = ("VALID", "SAME", "SAME_LOWER", "FULL", "CAUSAL", "REVERSE_CAUSAL")
 
 
 def dilated(size: int, dilation: int) -> int:
@@ -234,6 +234,8 @@ def _named_pads(name: str, in_size: int, extent: int, stride: int) -> tuple[int,
         return reach, reach
     if name == "CAUSAL":
         return reach, 0
+    if name == "REVERSE_CAUSAL":
+        return 0, reach
     if name in ("SAME", "SAME_LOWER"):
         total = same_pads(in_size, extent, stride)
         small, large = total // 2, total - total // 2

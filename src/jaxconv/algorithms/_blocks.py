@@ -13,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .._patches import zeros
 from .._problem import ConvProblem, accumulator
 
 
@@ -76,7 +77,7 @@ def forward_in_blocks(
         y_block = step(part, slice_rows(x, part, image, row * problem.windows[0].stride))
         return lax.dynamic_update_slice(y, y_block.astype(y.dtype), indices(y, image, row))
 
-    y = jnp.zeros((x.shape[0], *problem.output_shape[1:]), problem.y_dtype)
+    y = zeros((x.shape[0], *problem.output_shape[1:]), problem.y_dtype, x)
     return lax.fori_loop(0, blocks.count, write, y)
 
 
@@ -99,7 +100,7 @@ def kernel_grad_in_blocks(
         g_block = mask_overlap(blocks, g_block, i, (image, row), g.shape)
         return dw + step(part, x_block, g_block)
 
-    return lax.fori_loop(0, blocks.count, add, jnp.zeros(problem.kernel_shape, accumulator(problem)))
+    return lax.fori_loop(0, blocks.count, add, zeros(problem.kernel_shape, accumulator(problem), x))
 
 
 def input_grad_in_blocks(
@@ -122,7 +123,7 @@ def input_grad_in_blocks(
         return lax.dynamic_update_slice(dx, dx_block, indices(dx, image, row))
 
     shape = (g.shape[0], *map(reach, problem.windows), problem.in_channels)
-    return lax.fori_loop(0, blocks.count, add, jnp.zeros(shape, accumulator(problem)))
+    return lax.fori_loop(0, blocks.count, add, zeros(shape, accumulator(problem), g))
 
 
 def is_one(blocks: Blocks) -> bool:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._patches import Tap, all_taps, pad_to_windows
+from .._patches import Tap, all_taps, pad_to_windows, zeros
 from .._window import Window
 
 # Taps of one axis that are written out in one sum; longer kernels loop over single taps.
@@ -200,9 +200,9 @@ def long_row_gradients(windows: Sequence[Window], x: Array, g: Array) -> Array:
         cut_windows, x_cut, g_cut = cut(i * size, size)
         return block_sums(cut_windows, materialise(x_cut, axis), materialise(g_cut, axis))
 
-    zeros = [[jnp.zeros(s.shape, s.dtype) for s in parts] for parts in jax.eval_shape(sums, 0)]
+    start = [[zeros(s.shape, s.dtype, x) for s in parts] for parts in jax.eval_shape(sums, 0)]
     add = functools.partial(jax.tree.map, operator.add)
-    totals = lax.fori_loop(0, outputs // size, lambda i, totals: add(totals, sums(i)), zeros)
+    totals = lax.fori_loop(0, outputs // size, lambda i, totals: add(totals, sums(i)), start)
     dw = jnp.stack([sum_leading(parts, axis) for parts in totals])
     if outputs % size == 0:
         return dw

@@ -11,10 +11,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import TypeAlias
 
-import jax.numpy as jnp
 from jax import Array
 
-from .._patches import flip_and_swap, forward_by_phases, kernel_grad_by_phases
+from .._patches import flip_and_swap, forward_by_phases, kernel_grad_by_phases, zeros
 from .._problem import ConvProblem, Pass
 from ._stages import apart
 
@@ -41,7 +40,7 @@ class Algorithm:
         """The pass's result in its own dtype; (a, b) is (x, w), (g, w) or (x, g)."""
         if problem.is_empty:
             result = problem.result(pass_)
-            return jnp.zeros(result.shape, result.dtype)
+            return zeros(result.shape, result.dtype, a)
         return compute(self, problem, pass_, a, b)
 
     def dense_or_phases(

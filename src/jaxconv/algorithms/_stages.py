@@ -8,8 +8,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.experimental.xla_metadata import set_xla_metadata
+
+from .._patches import zeros
 
 
 def apart(function: Callable[..., Any], static_argnums: tuple[int, ...] = ()) -> Callable[..., Any]:
@@ -50,8 +52,8 @@ def side_by_side(stage: Callable[[Any], Any], x: Any) -> Any:
         return stage(x)
     out = jax.eval_shape(stage, x)
     true = lax.optimization_barrier(jnp.bool_(True))
-    return lax.cond(true, stage, lambda _: zeros_like(out), x)
+    return lax.cond(true, stage, lambda x: zeros_like(out, jax.tree.leaves(x)[0]), x)
 
 
-def zeros_like(shapes: Any) -> Any:
-    return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+def zeros_like(shapes: Any, alike: Array) -> Any:
+    return jax.tree.map(lambda a: zeros(a.shape, a.dtype, alike), shapes)

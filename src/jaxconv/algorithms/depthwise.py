@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._patches import Tap, all_taps, pad_to_windows, tap_slice
+from .._patches import Tap, all_taps, pad_to_windows, tap_slice, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._lanes import add_up, is_unrolled, materialise, row_gradients, row_slice, scale, tap_rows, with_padding
@@ -175,7 +175,7 @@ def sum_tap_rows(windows: Sequence[Window], x: Array, w: Array) -> Array:
         w_row = materialise(w_row, w_row.ndim - 2)[..., :-1, :]
         return y + sum_taps(row, row_slice(windows, x, index), w_row), None
 
-    y = jnp.zeros((x.shape[0], *(v.out_size for v in windows), w.shape[-1]), w.dtype)
+    y = zeros((x.shape[0], *(v.out_size for v in windows), w.shape[-1]), w.dtype, x)
     return lax.scan(add_row, y, (indices, w))[0]
 
 

@@ -28,6 +28,7 @@ from .._patches import (
     residues,
     sum_tree,
     tap_slice,
+    zeros,
 )
 from .._problem import ConvProblem, Pass, accumulator
 from ._blocks import forward_in_blocks, kernel_grad_in_blocks, plan_blocks
@@ -98,7 +99,7 @@ def _forward_loop(problem: ConvProblem, x: Array, w: Array) -> Array:
         x_tap = dynamic_tap_slice(x, problem.windows, list(index))
         return y + multiply_channels(problem, x_tap, w_tap), None
 
-    y = jnp.zeros((x.shape[0], *problem.output_shape[1:]), accumulator(problem))
+    y = zeros((x.shape[0], *problem.output_shape[1:]), accumulator(problem), x)
     return lax.scan(add_tap, y, (_tap_indices(problem), flat))[0]
 
 

@@ -128,8 +128,8 @@ def spread(a: Array, first_axis: int, steps: Sequence[int]) -> Array:
 
 
 def transform_sizes(problem: ConvProblem) -> tuple[int, ...]:
-    """L: for each axis the first product of small factors that holds the padded input."""
-    return tuple(fast_size(reach(w)) for w in problem.windows)
+    """L: for each axis the first product of small factors that holds the padded input, if only of nothing."""
+    return tuple(fast_size(max(1, reach(w))) for w in problem.windows)
 
 
 def count_values(problem: ConvProblem) -> tuple[int, int]:
