@@ -171,6 +171,26 @@ def run_pass(case: Case, which: Pass, a: Any, b: Any, algorithm: str) -> jax.Arr
     return jaxconv.conv_kernel_gradient(a, b, case.w_shape, **case.options, **chosen)
 
 
+def run_all(case: Case, algorithm: str) -> tuple[dict[Pass, jax.Array], dict[Pass, str]]:
+    """Every pass that the algorithm takes, compiled as one program, and why it refuses the others."""
+    refused: dict[Pass, str] = {}
+
+    @jax.jit
+    def program(x: Any, w: Any, dy: Any) -> list[jax.Array]:
+        results = []
+        for which in Pass:
+            try:
+                results.append(run_pass(case, which, *operands(which, x, w, dy), algorithm))
+            except NotImplementedError as refusal:
+                refused[which] = str(refusal)
+        return results
+
+    results = program(*case.data())
+    assert not refused or algorithm not in GENERAL
+    assert all(algorithm in reason for reason in refused.values()), "a reason does not name the algorithm"
+    return dict(zip((which for which in Pass if which not in refused), results, strict=True)), refused
+
+
 def supported(algorithm: str, call: Callable[[], Any]) -> Any:
     """The call's result; a refusal by a special algorithm skips the test with its own reason."""
     try:

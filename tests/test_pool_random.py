@@ -186,7 +186,7 @@ def first(x: Any) -> Any:
 
 def check(operation: Callable[[Rng, list[int]], Pair], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    rank = 1 + seed % 3
+    rank = (1, 2, 3, 1, 2)[seed % 5]  # Programs of three axes take longest to compile.
     if operation is fractional and rank == 1:
         rank = 2
     sizes = [int(n) for n in rng.integers(2, (9, 7, 5)[rank - 1], rank)]
@@ -215,12 +215,12 @@ def check(operation: Callable[[Rng, list[int]], Pair], seed: int) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda f: f.__name__)
 def test_a_few(operation: Any) -> None:
-    for seed in range(4):
+    for seed in range(3):  # one of each rank
         check(operation, seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda f: f.__name__)
 def test_a_hundred(operation: Any) -> None:
-    for seed in range(4, 104):
+    for seed in range(3, 103):
         check(operation, seed)
