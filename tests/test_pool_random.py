@@ -214,13 +214,7 @@ def check(operation: Callable[[Rng, list[int]], Pair], seed: int) -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda f: f.__name__)
-def test_a_few(operation: Any) -> None:
-    for seed in range(3):  # one of each rank
-        check(operation, seed)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda f: f.__name__)
-def test_a_hundred(operation: Any) -> None:
-    for seed in range(3, 103):
+def test_as_pytorch(operation: Any, request: pytest.FixtureRequest) -> None:
+    """One problem of each rank, or a hundred in the slow suite."""
+    for seed in range(100 if request.config.getoption("--slow") else 3):
         check(operation, seed)

@@ -75,35 +75,23 @@ def check(case: Case, algorithm: str) -> None:
 by_algorithm = pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
 
 
-@by_algorithm
-def test_any_geometry(algorithm: str) -> None:
-    @settings(max_examples=6)
-    @given(problems())
+def check_examples(algorithm: str, problem: st.SearchStrategy[Case], share: int) -> None:
+    """Problems of the algorithm's own; the profile's number of examples over `share`."""
+
+    @seed(zlib.crc32(algorithm.encode()))
+    @settings(max_examples=settings().max_examples // share, derandomize=False)
+    @given(problem)
     def run(case: Case) -> None:
         check(case, algorithm)
 
     run()
+
+
+@by_algorithm
+def test_any_geometry(algorithm: str) -> None:
+    check_examples(algorithm, problems(), 4)
 
 
 @by_algorithm
 def test_friendly_geometry(algorithm: str) -> None:
-    @settings(max_examples=4)
-    @given(friendly())
-    def run(case: Case) -> None:
-        check(case, algorithm)
-
-    run()
-
-
-@pytest.mark.slow
-@by_algorithm
-def test_any_geometry_at_length(algorithm: str) -> None:
-    """40 problems of its own for each algorithm, some 300 in all."""
-
-    @seed(zlib.crc32(algorithm.encode()))
-    @settings(max_examples=40, derandomize=False)
-    @given(st.one_of(problems(), friendly()))
-    def run(case: Case) -> None:
-        check(case, algorithm)
-
-    run()
+    check_examples(algorithm, friendly(), 6)
