@@ -38,7 +38,7 @@ def taps(shape: tuple[int, ...], options: Options) -> np.ndarray:
             i = tuple(a[p, q] for a, p, q in zip(axes, m, k, strict=True))
             if min(i, default=0) >= 0:
                 table[(*m, *k)] = flat[i]
-    return table.reshape(*outputs, -1)
+    return table.reshape(*outputs, int(np.prod(sizes)))
 
 
 NAMES = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
