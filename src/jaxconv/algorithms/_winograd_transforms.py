@@ -1,4 +1,9 @@
-"""Winograd's transforms of arrays: tiles and taps to planes, planes to tiles and taps, axis after axis."""
+"""Winograd's transforms of arrays: tiles and taps to planes, planes to tiles and taps, axis after axis.
+
+XLA compiles each distinct kernel by itself, in about 10 ms, and equal ones once. So every stage is one kernel
+on many operands: products of the first axis are arrays of their own, those of the last come in parts of equal
+size, and coefficients are operands too (`tables`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -16,35 +22,50 @@ from ._winograd_axis import AxisTransform, Matrix, View, transposed
 
 # The planes of all products: lists over parts of the last axis, of lists over the first axis, of arrays.
 Planes: TypeAlias = list[list[Array]]
-Stage: TypeAlias = Callable[..., Array]
+# `stage(axis, table, x)` transforms one axis of x by the rows of a table.
+Stage: TypeAlias = Callable[[int, Array, Array], Array]
 
 # XLA's CPU backend multiplies a batch of small matrices in one thread, but hands separate dots to several
 # threads where more than eight of them are ready (xla/backends/cpu/runtime/thunk_executor.cc).
 MIN_DOTS = 10
 
 
-def combine(matrix: Matrix, pieces: Sequence[Array], axis: int) -> Array:
-    """sum_k matrix[:, k] pieces[k], the rows of the matrix along a new axis.
+def tables(matrices: Sequence[Matrix], dtype: jnp.dtype) -> list[Array]:
+    """Matrices as arrays `[P, K]`, which the barrier keeps XLA from writing into its kernels as numbers."""
+    return lax.optimization_barrier([jnp.asarray(np.array(matrix, float), dtype) for matrix in matrices])
 
-    One fusion computes all rows, reading coefficients from a table: no row is copied into place.
-    """
-    shape = [1] * (pieces[0].ndim + 1)
-    shape[axis] = len(matrix)
-    columns = [
-        jnp.asarray(np.reshape(column, shape), pieces[0].dtype) for column in np.array(matrix, float).T
+
+@functools.partial(jax.jit, static_argnums=2)
+def combine(table: Array, pieces: Sequence[Array], axis: int) -> Array:
+    """sum_k table[:, k] pieces[k], the rows of the table along a new axis; one fusion computes all rows."""
+    shape = list(pieces[0].shape)
+    shape.insert(axis, table.shape[0])
+    others = [a for a in range(len(shape)) if a != axis]
+    terms = [
+        lax.broadcast_in_dim(table[:, k], shape, [axis]) * lax.broadcast_in_dim(piece, shape, others)
+        for k, piece in enumerate(pieces)
     ]
-    terms = [c * jnp.expand_dims(piece, axis) for c, piece in zip(columns, pieces, strict=True)]
     return functools.reduce(lax.add, terms)
 
 
 def to_planes(stage: Stage, matrices: Sequence[Matrix], x: Array) -> Planes:
-    """Transform one axis after another by `stage(axis, matrix, x, offset)`, the last one in parts."""
-    last = len(matrices) - 1
-    for axis in range(last):
-        x = separately(functools.partial(stage, axis, matrices[axis], offset=0), x)
-    rows = pieces_along(x, 0) if last else [x]
-    offset = min(last, 1)
-    return [[stage(last, part, row, offset) for row in rows] for part in parts(matrices[last], len(rows))]
+    """Transform one axis after another: the first row by row, those between as a whole, the last in parts."""
+    *others, last = matrices
+    rows = [x]
+    for axis, matrix in enumerate(others):
+        # Each row of the first matrix gives an array; the length 1 that it leaves behind goes at once.
+        cut = tables([(row,) for row in matrix] if axis == 0 else [matrix], x.dtype)
+        transform = functools.partial(transform_rows, stage, axis)
+        rows = separately(transform, (cut, rows))
+    cut = tables(parts(last, len(rows)), x.dtype)
+    return [[stage(len(others), part, row) for row in rows] for part in cut]
+
+
+def transform_rows(stage: Stage, axis: int, operands: tuple[list[Array], list[Array]]) -> list[Array]:
+    """Every row by every table."""
+    cut, rows = operands
+    out = [stage(axis, table, row) for row in rows for table in cut]
+    return [lax.squeeze(a, (0,)) for a in out] if axis == 0 else out
 
 
 def parts(matrix: Matrix, rows: int) -> list[Matrix]:
@@ -58,17 +79,29 @@ def pieces_along(x: Array, axis: int) -> list[Array]:
     return [lax.index_in_dim(x, k, axis, keepdims=False) for k in range(x.shape[axis])]
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def combine_samples(table: Array, x: Array, at: int, overhang: int, to: int) -> Array:
+    """A tile's samples combined: axes (T', step) from `at` on become T, and the rows go to axis `to`."""
+    step, tiles = x.shape[at + 1], x.shape[at] - overhang
+    pieces = []
+    for k in range(table.shape[1]):
+        piece = lax.slice_in_dim(x, k // step, k // step + tiles, axis=at)
+        pieces.append(lax.index_in_dim(piece, k % step, at + 1, keepdims=False))
+    return combine(table, pieces, to)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def combine_along(table: Array, x: Array, axis: int) -> Array:
+    """The entries of `axis` combined."""
+    return combine(table, pieces_along(x, axis), axis)
+
+
 def tiles_to_planes(views: Sequence[View], x: Array) -> Planes:
     """V or H: `[n, (T', step)..., C]` to planes `[P..., n, T..., C]`."""
 
-    def stage(axis: int, matrix: Matrix, x: Array, offset: int) -> Array:
-        at, step = 1 + 2 * axis - offset, views[axis].step
-        tiles = x.shape[at] - views[axis].overhang
-        pieces = []
-        for k in range(len(matrix[0])):
-            piece = lax.slice_in_dim(x, k // step, k // step + tiles, axis=at)
-            pieces.append(lax.index_in_dim(piece, k % step, at + 1, keepdims=False))
-        return combine(matrix, pieces, axis - offset)
+    def stage(axis: int, table: Array, x: Array) -> Array:
+        to = max(0, axis - 1)
+        return combine_samples(table, x, 1 + axis + to, views[axis].overhang, to)
 
     return to_planes(stage, [view.matrix for view in views], x)
 
@@ -76,8 +109,8 @@ def tiles_to_planes(views: Sequence[View], x: Array) -> Planes:
 def taps_to_planes(axes: Sequence[AxisTransform], w: Array) -> Planes:
     """U: `[*K, C, O]` to planes `[P..., C, O]`."""
 
-    def stage(axis: int, matrix: Matrix, w: Array, offset: int) -> Array:
-        return combine(matrix, pieces_along(w, axis - offset), axis - offset)
+    def stage(axis: int, table: Array, w: Array) -> Array:
+        return combine_along(table, w, max(0, axis - 1))
 
     return to_planes(stage, [a.g for a in axes], w)
 
@@ -99,17 +132,19 @@ def from_planes(
 
 def planes_to_tiles(axes: Sequence[AxisTransform], planes: Planes) -> Array:
     """Y: planes `[P..., n, T..., O]` to `[n, (T, step)..., O]`."""
+    cut = tables([axis.a for axis in axes], planes[0][0].dtype)
 
     def stage(axis: int, pieces: list[Array]) -> Array:
-        return combine(axes[axis].a, pieces, len(axes) + axis + 1)
+        return combine(cut[axis], pieces, len(axes) + axis + 1)
 
     return from_planes(stage, len(axes), [0] * len(axes), planes)
 
 
 def planes_to_taps(axes: Sequence[AxisTransform], planes: Planes) -> Array:
     """dw: planes `[P..., C, O]` to `[*K, C, O]`."""
+    cut = tables([transposed(axis.g) for axis in axes], planes[0][0].dtype)
 
     def stage(axis: int, pieces: list[Array]) -> Array:
-        return combine(transposed(axes[axis].g), pieces, axis)
+        return combine(cut[axis], pieces, axis)
 
     return from_planes(stage, len(axes), range(1, len(axes) + 1), planes)

@@ -29,7 +29,7 @@ from .._dtypes import is_highest
 from .._patches import contract, pad_or_crop
 from .._problem import ConvProblem, Pass, accumulator
 from ._record import Algorithm
-from ._stages import separately, zeros_like
+from ._stages import side_by_side, zeros_like
 from ._winograd_axis import MAX_PRODUCTS, View
 from ._winograd_plan import Plan, make_plan, phase_taps
 from ._winograd_transforms import (
@@ -159,7 +159,7 @@ def multiply_planes(problem: ConvProblem, v: Planes, u: Planes) -> Planes:
         y = contract(problem, flat_v, flat_u, (((2,), (1,)), ((0,), (0,))))
         return y.reshape(*v.shape[:-1], y.shape[-1])
 
-    return separately(lambda operands: jax.tree.map(multiply, *operands), (v, u))
+    return side_by_side(lambda operands: jax.tree.map(multiply, *operands), (v, u))
 
 
 def correlate_planes(problem: ConvProblem, v: Planes, h: Planes) -> Planes:
@@ -172,7 +172,7 @@ def correlate_planes(problem: ConvProblem, v: Planes, h: Planes) -> Planes:
         du = contract(problem, flat_v, flat_h, (((1,), (1,)), ((0,), (0,))))
         return du.reshape(*products, v.shape[-1], h.shape[-1])
 
-    return separately(lambda operands: jax.tree.map(correlate, *operands), (v, h))
+    return side_by_side(lambda operands: jax.tree.map(correlate, *operands), (v, h))
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:
