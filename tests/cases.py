@@ -131,6 +131,7 @@ CASES = (
     Case("far_padding", (1, 3, 4, 2), (2, 2, 2, 3), ((5, 4), (4, 6)), (1, 2)),
     Case("negative_pads", (2, 9, 8, 2), (3, 2, 2, 3), ((-1, -2), (1, -3)), (2, 1)),
     Case("negative_pads_dilated", (1, 6, 5, 2), (2, 3, 2, 3), ((-2, 1), (2, -3)), 1, (3, 2)),
+    Case("cropped_to_padding", (2, 2, 3, 2), (2, 2, 2, 3), ((4, -3), (-4, 6))),
     Case("input_dilated", (2, 5, 4, 3), (3, 4, 3, 2), ((2, 1), (0, 3)), 1, (2, 3)),
     Case("input_dilated_strided", (1, 6, 5, 2), (3, 3, 2, 3), 2, (2, 4), (4, 2)),
     Case("everything", (2, 6, 7, 4), (3, 2, 2, 6), ((3, -1), (1, 2)), (2, 3), (3, 2), (2, 1), 2),
@@ -169,6 +170,26 @@ def run_pass(case: Case, which: Pass, a: Any, b: Any, algorithm: str) -> jax.Arr
     if which is Pass.INPUT_GRAD:
         return jaxconv.conv_input_gradient(a, b, case.x_shape, **case.options, **chosen)
     return jaxconv.conv_kernel_gradient(a, b, case.w_shape, **case.options, **chosen)
+
+
+def run_all(case: Case, algorithm: str) -> tuple[dict[Pass, jax.Array], dict[Pass, str]]:
+    """Every pass that the algorithm takes, compiled as one program, and why it refuses the others."""
+    refused: dict[Pass, str] = {}
+
+    @jax.jit
+    def program(x: Any, w: Any, dy: Any) -> list[jax.Array]:
+        results = []
+        for which in Pass:
+            try:
+                results.append(run_pass(case, which, *operands(which, x, w, dy), algorithm))
+            except NotImplementedError as refusal:
+                refused[which] = str(refusal)
+        return results
+
+    results = program(*case.data())
+    assert not refused or algorithm not in GENERAL
+    assert all(algorithm in reason for reason in refused.values()), "a reason does not name the algorithm"
+    return dict(zip((which for which in Pass if which not in refused), results, strict=True)), refused
 
 
 def supported(algorithm: str, call: Callable[[], Any]) -> Any:

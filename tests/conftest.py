@@ -1,10 +1,14 @@
 """Strict JAX for every test: 64-bit types, no silent promotion. Slow tests only when asked for."""
 
+import os
 from collections.abc import Iterator
 
 import jax
 import pytest
 from hypothesis import settings
+
+# Most of the time goes into compiling small programs that run once. LLVM's optimizations would double it.
+CHEAP = "--xla_backend_optimization_level=0"
 
 # Every example compiles anew, so the quick suite draws a quarter of them.
 settings.register_profile("quick", derandomize=True, deadline=None, database=None, max_examples=25)
@@ -16,10 +20,17 @@ _DEFAULT_JAX_MODULES = ("test_experiment", "test_benchmark", "test_dropin")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption(
+        "--optimized", action="store_true", help="compile as users do, which takes twice as long"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("slow" if config.getoption("--slow") else "quick")
+    flags = os.environ.get("XLA_FLAGS", "")
+    # XLA reads them with its first program, and the last of two that contradict each other counts.
+    if not config.getoption("--optimized") and CHEAP not in flags:
+        os.environ["XLA_FLAGS"] = f"{CHEAP} {flags}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

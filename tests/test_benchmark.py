@@ -268,6 +268,7 @@ def test_median_and_spread(speed: Any) -> None:
     assert task.spread == pytest.approx((4.0 - 2.0) / 3.0)
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_records_and_metadata(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     words = "--cases ^lenet_2$ --passes forward --peers lax --algorithms all --repeats 3".split()

@@ -73,10 +73,14 @@ def test_values_and_gradients(name: str) -> None:
     operands = arrays(case)
     expected = oracle(case, *operands)
     dy = np.random.default_rng(1).standard_normal(expected.shape)
-    y, pull_back = jax.vjp(lambda *a: call(case, *a), *operands)
+
+    @jax.jit
+    def program(dy: Any, *operands: Any) -> Any:
+        y, pull_back = jax.vjp(lambda *a: call(case, *a), *operands)
+        return y, pull_back(dy), jax.vjp(lambda *a: call(case, *a, autodiff="jax"), *operands)[1](dy)
+
+    y, by_hand, by_jax = program(dy, *operands)
     np.testing.assert_allclose(y, expected, rtol=1e-11, atol=1e-11)
-    by_hand = pull_back(dy)
-    by_jax = jax.vjp(lambda *a: call(case, *a, autodiff="jax"), *operands)[1](dy)
     for ours, theirs in zip(by_hand, by_jax, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
     rng = np.random.default_rng(2)
@@ -109,7 +113,7 @@ def test_second_order() -> None:
             return (call(case, *a, autodiff=autodiff) ** 2).sum()
 
         inner = jax.grad(loss, (0, 1, 2, 4))
-        return jax.grad(lambda *a: sum((g**2).sum() for g in inner(*a)), (0, 1, 2, 4))(*operands)
+        return jax.jit(jax.grad(lambda *a: sum((g**2).sum() for g in inner(*a)), (0, 1, 2, 4)))(*operands)
 
     for ours, theirs in zip(slope("custom"), slope("jax"), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)

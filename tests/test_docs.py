@@ -1,5 +1,6 @@
 """The site's pages: the reference holds every function once, the theory every row with its notebook."""
 
+import importlib.util
 import json
 import re
 
@@ -47,3 +48,19 @@ def test_a_row_has_a_function_code_and_a_notebook(row: list[str]) -> None:
     cells = json.loads((ROOT / target).read_text())["cells"]
     prose = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     assert re.search(rf"\b{tag}\b", prose), f"{target} does not name {tag}"
+
+
+def test_formulas_of_notebooks_are_mathml_without_a_script_of_another_host() -> None:
+    for package in ("latex2mathml", "mkdocs"):
+        pytest.importorskip(package, reason=f"{package} belongs to the extra 'docs'")
+    spec = importlib.util.spec_from_file_location("site_hooks", DOCS / "hooks.py")
+    assert spec and spec.loader
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    script = (
+        '<!-- Load mathjax --><script src="https://host/x.js"> </script><!-- End of mathjax configuration -->'
+    )
+    page = hooks.with_formulas(script + "<p>$a &lt; b$ and <code>$c$</code></p>$$\\frac{1}{2}$$")
+    assert "host" not in page and "<code>$c$</code>" in page
+    assert page.count("<math") == 2 and "<mfrac>" in page and 'display="block"' in page
+    assert "<mo>&lt;</mo>" in page or "<mo>&#x0003C;</mo>" in page

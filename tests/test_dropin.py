@@ -11,8 +11,6 @@ import pytest
 import jaxconv
 from training import array, assert_same, mostly_slow, train_nnx, trained
 
-pytestmark = pytest.mark.slow
-
 linen = pytest.importorskip("flax.linen")
 linen_pools = pytest.importorskip("flax.linen.pooling")
 nnx = pytest.importorskip("flax.nnx")

@@ -260,6 +260,7 @@ def test_curves_of_a_perfect_run_are_drawn(lab: Any, tmp_path: Path) -> None:
     lab.figures.curves(epochs, 1, "mse", lab.datasets.DATASETS["mnist"]).savefig(tmp_path / "loss.png")
 
 
+@pytest.mark.slow
 def test_quick_run_writes_every_result(lab: Any, tmp_path: Path) -> None:
     out = tmp_path / "a" / "b"
     command = [

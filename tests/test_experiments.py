@@ -9,17 +9,13 @@ from types import ModuleType
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 for _package in ("matplotlib", "mlxtend", "optax", "skimage", "tqdm"):
     pytest.importorskip(_package, reason=f"{_package} belongs to the extra 'experiments'")
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "experiments"
 NAMES = sorted(path.parent.name for path in FOLDER.glob("*/run.py") if path.parent.name != "speed")
-# These compile the most; the others run in seconds.
-SLOW = ("gradients", "see")
-RUNS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in NAMES]
+each = pytest.mark.parametrize("run", NAMES, indirect=True)
 
 
 @pytest.fixture
@@ -37,7 +33,8 @@ def run(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
                 del sys.modules[name]
 
 
-@pytest.mark.parametrize("run", RUNS, indirect=True)
+@pytest.mark.slow
+@each
 def test_quick_run_writes_its_results(run: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     name = run.__name__.split(".")[1]
     arguments = ["--quick", "--seeds", "1", "--out", str(tmp_path)]
@@ -51,7 +48,7 @@ def test_quick_run_writes_its_results(run: ModuleType, tmp_path: Path, capsys: p
     assert {path.name for path in tmp_path.iterdir()} == committed
 
 
-@pytest.mark.parametrize("run", NAMES, indirect=True)
+@each
 def test_readme_shows_the_committed_results(run: ModuleType) -> None:
     folder = FOLDER / run.__name__.split(".")[1]
     content = json.loads((folder / "results" / "results.json").read_text())

@@ -22,9 +22,7 @@ def prose(page: Path) -> str:
     if page.suffix == ".ipynb":
         cells = json.loads(text)["cells"]
         text = "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-    return re.sub(
-        r"`[^`\n]*`", lambda code: code.group().replace("[", "").replace("]", ""), FENCE.sub("", text)
-    )
+    return CODE.sub(lambda code: code.group().translate(NO_BRACKETS), FENCE.sub("", text))
 
 
 def slug(heading: str) -> str:
@@ -35,7 +33,7 @@ def slug(heading: str) -> str:
 
 def anchors(page: Path) -> set[str]:
     """Headings, and on the reference's pages the objects that they document."""
-    text = FENCE.sub("", page.read_text())
+    text = prose(page)
     headings = {slug(h) for h in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
     return headings | set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
 
@@ -50,7 +48,7 @@ def broken(page: Path) -> list[str]:
         file = (page.parent / path).resolve() if path else page
         if not file.exists() or not file.is_relative_to(ROOT):
             found.append(target)
-        elif anchor and file.suffix == ".md" and anchor not in anchors(file):
+        elif anchor and file.suffix in (".md", ".ipynb") and anchor not in anchors(file):
             found.append(target)
     return found
 
@@ -66,3 +64,8 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
         "# One\n\n[no file](none.md) [no heading](#two) [outside](/etc/hosts)\n\n```\n[code](x)\n```\n"
     )
     assert broken(page) == ["none.md", "#two", "/etc/hosts"]
+
+
+def test_anchors_of_notebooks_are_their_headings() -> None:
+    found = anchors(ROOT / "notebooks/01_convolution.ipynb")
+    assert "images-are-numbers-t13" in found and "import-os" not in found

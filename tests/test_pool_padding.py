@@ -44,19 +44,26 @@ def test_values_positions_and_gradients(mode: str, geometry: Any) -> None:
 
     largest = oracle_pool.extreme(extended, axes, -np.inf)
     mean = oracle_pool.total(extended, axes) / np.prod(window)
-    y, pull_max = jax.vjp(lambda x: max_pool(x, **options), jnp.asarray(x))
-    np.testing.assert_array_equal(y, largest)
-    np.testing.assert_allclose(avg_pool(x, count_include_pad=False, **options), mean, rtol=1e-12, atol=1e-12)
-
     dy = np.random.default_rng(1).standard_normal(largest.shape)
-    expected = gathered_back(oracle_pool.routed(extended, dy, axes))
-    np.testing.assert_allclose(pull_max(jnp.asarray(dy))[0], expected, rtol=1e-12, atol=1e-12)
-    for autodiff in ("custom", "jax"):
-        pull = jax.vjp(lambda x: sum_pool(x, autodiff=autodiff, **options), jnp.asarray(x))[1]  # noqa: B023
-        expected = gathered_back(oracle_pool.total_adjoint(dy, axes))
-        np.testing.assert_allclose(pull(jnp.asarray(dy))[0], expected, rtol=1e-12, atol=1e-12)
 
-    values, positions = max_pool_with_argmax(x, **options)
+    @jax.jit
+    def program(x: Any, dy: Any) -> Any:
+        y, pull_max = jax.vjp(lambda x: max_pool(x, **options), x)
+        sums = [
+            jax.vjp(lambda x: sum_pool(x, autodiff=autodiff, **options), x)[1](dy)[0]  # noqa: B023
+            for autodiff in ("custom", "jax")
+        ]
+        average = avg_pool(x, count_include_pad=False, **options)
+        return y, average, pull_max(dy)[0], sums, max_pool_with_argmax(x, **options)
+
+    y, average, dx, sums, (values, positions) = program(x, dy)
+    np.testing.assert_array_equal(y, largest)
+    np.testing.assert_allclose(average, mean, rtol=1e-12, atol=1e-12)
+    expected = gathered_back(oracle_pool.routed(extended, dy, axes))
+    np.testing.assert_allclose(dx, expected, rtol=1e-12, atol=1e-12)
+    expected = gathered_back(oracle_pool.total_adjoint(dy, axes))
+    for dx in sums:
+        np.testing.assert_allclose(dx, expected, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(values, largest)
     np.testing.assert_array_equal(positions, source.ravel()[oracle_pool.positions(extended, axes)])
 

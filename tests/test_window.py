@@ -74,8 +74,9 @@ def test_exact_keeps_every_meeting_and_leaves_nothing_over() -> None:
         if window.out_size == 0:
             continue
         exact = window.exact()
-        assert exact == dataclasses.replace(window, hi=exact.hi)
-        assert exact.hi <= window.hi
+        assert exact == dataclasses.replace(window, lo=exact.lo, hi=exact.hi)
+        assert (exact.lo == window.lo and exact.hi <= window.hi) or not meetings(window)
+        assert min(exact.lo, exact.hi) >= -window.dilated_in, window
         assert meetings(exact) == meetings(window), window
         assert dataclasses.replace(exact, hi=exact.hi - 1).out_size == window.out_size - 1
 

@@ -100,24 +100,27 @@ def problem_and_data(name: str, dtype: str = "float32") -> tuple[ConvProblem, or
     return problem, geometry, [jnp.asarray(a, dtype) for a in arrays]
 
 
-def run_and_expect(name: str, which: Pass, dtype: str = "float32") -> tuple[np.ndarray, np.ndarray]:
+def run_and_expect(name: str, dtype: str = "float32") -> list[tuple[np.ndarray, np.ndarray]]:
+    """Result and truth of each pass; the three are one program."""
     problem, geometry, (x, w, g) = problem_and_data(name, dtype)
-    a, b, reference = {
-        Pass.FORWARD: (x, w, oracle.forward),
-        Pass.INPUT_GRAD: (g, w, oracle.input_gradient),
-        Pass.KERNEL_GRAD: (x, g, oracle.kernel_gradient),
-    }[which]
-    assert ALGORITHM.supports(problem, which) is None
-    got = jax.jit(lambda a, b: ALGORITHM.run(problem, which, a, b))(a, b)
-    assert got.dtype == dtype
-    return np.asarray(got), reference(a, b, geometry)
+    pairs = [(x, w), (g, w), (x, g)]
+    references = (oracle.forward, oracle.input_gradient, oracle.kernel_gradient)
+    assert all(ALGORITHM.supports(problem, which) is None for which in Pass)
+
+    @jax.jit
+    def program(pairs: Any) -> Any:
+        return [ALGORITHM.run(problem, which, *pair) for which, pair in zip(Pass, pairs, strict=True)]
+
+    results = program(pairs)
+    assert all(got.dtype == dtype for got in results)
+    truths = [reference(*pair, geometry) for reference, pair in zip(references, pairs, strict=True)]
+    return [(np.asarray(got), truth) for got, truth in zip(results, truths, strict=True)]
 
 
-@by_pass
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_against_the_definition(name: str, which: Pass) -> None:
-    got, expected = run_and_expect(name, which)
-    np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())
+def test_against_the_definition(name: str) -> None:
+    for got, expected in run_and_expect(name):
+        np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())
 
 
 @pytest.fixture
@@ -133,21 +136,21 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Any:
 GRIDS = {"dilated": (2, 2, 1), "rows_of_tiles": (2, 3, 1), "many_channels": (1, 1, 24)}
 
 
-@by_pass
 @pytest.mark.parametrize("name", GRIDS)
-def test_blocks_join_without_seams(name: str, which: Pass, small_blocks: None) -> None:
+def test_blocks_join_without_seams(name: str, small_blocks: None) -> None:
     assert _winograd_plan.make_plan(problem_and_data(name)[0], Pass.FORWARD).grid == GRIDS[name]
-    got, expected = run_and_expect(name, which)
-    np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())
+    for got, expected in run_and_expect(name):
+        np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())
 
 
-@by_pass
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [("float64", 1e-13), ("complex64", 2e-5), ("bfloat16", 8e-3)]
 )
-def test_dtypes(dtype: str, tolerance: float, which: Pass) -> None:
-    got, expected = run_and_expect("odd_sizes", which, dtype)
-    np.testing.assert_allclose(got.astype(expected.dtype), expected, atol=tolerance * np.abs(expected).max())
+def test_dtypes(dtype: str, tolerance: float) -> None:
+    for got, expected in run_and_expect("odd_sizes", dtype):
+        np.testing.assert_allclose(
+            got.astype(expected.dtype), expected, atol=tolerance * np.abs(expected).max()
+        )
 
 
 def error(function: Callable[..., Any], arrays: list[Any], exact: np.ndarray) -> float:

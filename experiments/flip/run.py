@@ -132,7 +132,7 @@ def table(results: dict[str, Any]) -> str:
 
 def kernels_figure(fits: dict[str, Fit]) -> Figure:
     """The six filters of C1 in each run."""
-    figure, axes = panels("C1's filters after training, float64, seed 0", 1, len(fits), (7.0, 1.45))
+    figure, axes = panels("C1's six 5 × 5 filters after training, float64, seed 0", 1, len(fits), (7.0, 1.45))
     for ax, (arm, fitted) in zip(axes[:, 0], fits.items(), strict=True):
         kernel = np.asarray(fitted.params["C1"]["kernel"])[..., 0, :].transpose(2, 0, 1)  # [6, 5, 5]
         peak = np.abs(kernel).max()

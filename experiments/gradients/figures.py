@@ -19,16 +19,28 @@ RELATIVE = "error / rms of the exact result"
 
 def distributions(records: list[dict[str, Any]]) -> Figure:
     """Cumulative distributions by case (rows) and pass (columns), float32."""
-    cases = list(dict.fromkeys(r["case"] for r in records if r["dtype"] == "float32"))
-    figure, axes = panels("Errors in float32 against float64, every element", 3, len(cases), (4.2, 2.5))
+    return _distributions(records, ("float32",), (1e-10, 1e-5), "Errors in float32")
+
+
+def narrow(records: list[dict[str, Any]]) -> Figure:
+    """The same in the narrow dtypes, where the algorithms' lines lie on each other."""
+    title = "Errors in float16 (curves on the left) and bfloat16 (on the right)"
+    return _distributions(records, ("bfloat16", "float16"), (1e-7, 1e-1), title)
+
+
+def _distributions(
+    records: list[dict[str, Any]], dtypes: tuple[str, ...], limits: tuple[float, float], title: str
+) -> Figure:
+    cases = list(dict.fromkeys(r["case"] for r in records if r["dtype"] in dtypes))
+    figure, axes = panels(f"{title} against float64, every element", 3, len(cases), (4.2, 2.5))
     for row, case in zip(axes, cases, strict=True):
         for ax, name in zip(row, PASSES, strict=True):
             for r in records:
-                if (r["case"], r["dtype"], r["pass"]) == (case, "float32", name):
-                    color = PAINT[r["algorithm"]]
-                    values = np.maximum(r["quantiles"], 1e-12)
-                    ax.plot(values, 100 * QUANTILES, color=color, label=r["algorithm"], linewidth=1.3)
-            ax.set(xscale="log", xlim=(1e-10, 1e-5), xlabel=RELATIVE, ylabel="elements below (%)")
+                if (r["case"], r["pass"]) == (case, name) and r["dtype"] in dtypes:
+                    label = r["algorithm"] if r["dtype"] == dtypes[0] else ""
+                    values, color = np.maximum(r["quantiles"], 1e-12), PAINT[r["algorithm"]]
+                    ax.plot(values, 100 * QUANTILES, color=color, label=label, linewidth=1.3)
+            ax.set(xscale="log", xlim=limits, xlabel=RELATIVE, ylabel="elements below (%)")
             ax.set_title(f"{case}, {name.replace('_', ' ')}", fontsize=10)
             tidy(ax)
     return figure
@@ -47,11 +59,7 @@ def sizes(records: list[dict[str, Any]]) -> Figure:
                 error = [r["rms"] / EPSILON[dtype] for r in rows]
                 ax.plot(place, error, "o", color=PAINT[algorithm], label=algorithm, alpha=0.7, markersize=5)
         ax.set_xticks(range(len(cases)), cases, rotation=35, ha="right", fontsize=8)
-        ax.set(
-            yscale="log",
-            ylim=(0.1, 400),
-            ylabel=f"rms error / rms of the exact result, in ε = {EPSILON[dtype]:.1e}",
-        )
+        ax.set(yscale="log", ylim=(0.1, 400), ylabel=f"rms error / exact rms, in ε = {EPSILON[dtype]:.1e}")
         ax.set_title(f"{dtype}; in each case forward, input, kernel gradient", fontsize=10)
         tidy(ax)
     return figure
@@ -70,18 +78,15 @@ def winograd(tiles: list[dict[str, Any]], depth: list[dict[str, Any]]) -> Figure
         color, name = PAINT[record["algorithm"]], record["algorithm"]
         layers = np.arange(1, len(record["output"][0]) + 1)
         band(middle, layers, np.array(record["output"]), color, name)
-        for seed, run in enumerate(record["kernel_grad"]):
-            right.plot(
-                layers, run, color=color, linewidth=1, label="" if seed else f"{name}, one line per seed"
-            )
-    middle.set(
-        yscale="log", xlabel="layer", ylabel="rms " + RELATIVE, title="outputs, from the first layer on"
-    )
+        for run in record["kernel_grad"]:
+            right.plot(layers, run, color=color, linewidth=1)
+    middle.set(yscale="log", ylim=(2e-8, None), xlabel="layer", ylabel="rms " + RELATIVE)
+    middle.set_title("outputs, from the first layer on")
     right.set(
         yscale="log",
         xlabel="layer",
         ylabel="rms " + RELATIVE,
-        title="kernel gradients, from the last layer back",
+        title="kernel gradients, from the last layer back\n(a line per seed, colours as on the left)",
     )
     for ax in (left, middle, right):
         tidy(ax)
@@ -104,7 +109,7 @@ def training(fits: dict[str, list[Fit]]) -> Figure:
             gap = np.maximum(np.abs(losses - exact) / exact, 1e-9)
             right.plot(steps, np.median(gap, axis=0), color=color, label=label, linewidth=0.8)
     left.set(xlabel="step", ylabel=f"cross-entropy, mean of {width} steps (nats)", yscale="log")
-    right.set(xlabel="step", ylabel="relative difference of the loss from float64's", yscale="log")
+    right.set(xlabel="step", ylabel="relative difference from float64's loss", yscale="log")
     right.set_title("median over the seeds", fontsize=10)
     for ax in (left, right):
         tidy(ax)

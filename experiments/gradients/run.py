@@ -31,7 +31,7 @@ def experiment(options: Options) -> Report:
     every = options.choose(ALGORITHMS, ("direct", "gemm"))
     compared = options.choose(COMPARED, ("gemm",))
     records = []
-    for dtype, case in cases[: options.choose(None, 1)]:
+    for dtype, case in cases[:: options.choose(1, len(CASES))]:
         records += measure_case(case, dtype, every, options.seeds)
     training, fits = measure_training(compared, options.seeds, options.choose(2, 1), options.quick)
     results = {
@@ -42,6 +42,7 @@ def experiment(options: Options) -> Report:
     }
     drawn = {
         "distributions": figures.distributions(results["layers"]),
+        "narrow": figures.narrow(results["layers"]),
         "sizes": figures.sizes(results["layers"]),
         "winograd": figures.winograd(results["tiles"], results["depth"]),
         "training": figures.training(fits),

@@ -68,7 +68,7 @@ def digit_layers(params: stack.Params, digits: mnist.Digits) -> Figure:
         (axes[1, 1], second.maps, "layer 2 after ReLU: 14 × 14"),
         (axes[1, 2], second.pooled, "layer 2 after max pooling: 7 × 7"),
     ):
-        tiles(ax, np.asarray(maps[0]), 4, title, signed=False, label="activation")
+        tiles(ax, np.asarray(maps[0]), maps.shape[-1] // 2, title, signed=False, label="activation")
     return figure
 
 
@@ -84,15 +84,21 @@ def digit_ways(params: stack.Params, digits: mnist.Digits) -> Figure:
     top = pooled == pooled.max(axis=(1, 2, 3), keepdims=True)
     back = np.asarray(stack.project(params, found, jnp.asarray(np.where(top, pooled, 0))))
     whole = np.asarray(stack.project(params, found, found[-1].pooled))
-    figure, axes = panels("Ten held-out digits", 10, 4, (1.15, 1.3))
-    rows = ("input", "saliency |dy/dx|", "strongest activation, back to the pixels", "all activations, back")
+    title = "Ten held-out digits of 28 × 28 pixels, each picture on its own scale"
+    figure, axes = panels(title, 10, 4, (1.2, 1.2))
+    rows = (
+        "input",
+        "saliency\n|dy/dx|",
+        "strongest\nactivation,\nback to\nthe pixels",
+        "all\nof them,\nback",
+    )
     for d in range(10):
         show(axes[0, d], images[d, ..., 0], colors="gray_r")
         show(axes[1, d], salient[d], colors="magma")
         show(axes[2, d], back[d, ..., 0], signed=True)
         show(axes[3, d], whole[d, ..., 0], signed=True)
     for row, title in zip(axes, rows, strict=True):
-        row[0].set_title(title, fontsize=9, loc="left").set_in_layout(False)
+        row[0].set_ylabel(title, fontsize=9, rotation="horizontal", ha="right", va="center")
     return figure
 
 
@@ -110,7 +116,7 @@ def photo_maps(photo: np.ndarray, found: list[stack.Stage]) -> Figure:
     for layer, (row, stage) in enumerate(zip(axes, found, strict=True), start=1):
         maps = np.asarray(stage.maps[0])
         order = np.argsort(-maps.mean(axis=(0, 1)))
-        show(row[0], photo, "the photograph, grey")
+        show(row[0], photo, f"the photograph, {photo.shape[0]} × {photo.shape[1]} pixels")
         for ax, channel in zip(row[1:], order, strict=False):
             image = show(ax, maps[..., channel], f"layer {layer}, map {channel + 1}", colors="magma")
             figure.colorbar(image, ax=ax, shrink=0.7, label="activation")
@@ -124,7 +130,7 @@ def photo_classes(photo: np.ndarray, params: stack.Params, names: Sequence[str],
     salient = np.asarray(stack.saliency(stack.read_mean, params, x, label))[0]
     others = np.argsort(-np.where(np.arange(len(names)) == names.index(own), -np.inf, maps.mean(axis=(0, 1))))
     figure, axes = panels("Which pixels speak for which picture", 4, 1, (3.4, 2.8))
-    show(axes[0, 0], photo, "the photograph, grey")
+    show(axes[0, 0], photo, f"the photograph, {photo.shape[0]} × {photo.shape[1]} pixels")
     image = show(axes[0, 1], np.sqrt(salient), f"√ saliency of “{own}”", colors="magma")
     figure.colorbar(image, ax=axes[0, 1], shrink=0.6, label="√|dy/dx|")
     for ax, i in zip(axes[0, 2:], (names.index(own), int(others[0])), strict=True):
@@ -148,7 +154,7 @@ def photo_deconvolution(photo: np.ndarray, params: stack.Params) -> Figure:
             signal = stack.one_hot_signal(pooled, place, channel)
             seen = np.asarray(back(params, found[:layer], signal))[0, ..., 0]
             window = field(place, 2**layer, width, photo.shape)
-            show(rows[0, column], photo[window], f"layer {layer}, map {channel + 1}")
+            show(rows[0, column], photo[window], f"layer {layer}, map {channel + 1}, {width} × {width} px")
             show(rows[1, column], seen[window], signed=True)
     return figure
 

@@ -30,7 +30,8 @@ def pad_or_crop(x: Array, pads: Sequence[tuple[int, int]], value: Array | float 
     XLA's simplifier has folded negative `lax.pad` into wrong results (openxla/xla issue 48715), so cropping
     is a slice and `lax.pad` sees no negative number.
     """
-    pads = [(0, 0), *pads] + [(0, 0)] * (x.ndim - 1 - len(pads))
+    pads = [(0, 0), *(_within(*pair, n) for pair, n in zip(pads, x.shape[1:], strict=False))]
+    pads += [(0, 0)] * (x.ndim - len(pads))
     starts = [min(max(0, -lo), n) for (lo, _), n in zip(pads, x.shape, strict=True)]
     stops = [max(n - max(0, -hi), s) for (_, hi), n, s in zip(pads, x.shape, starts, strict=True)]
     if any(lo < 0 or hi < 0 for lo, hi in pads):
@@ -39,6 +40,15 @@ def pad_or_crop(x: Array, pads: Sequence[tuple[int, int]], value: Array | float 
         config = [(max(0, lo), max(0, hi), 0) for lo, hi in pads]
         x = lax.pad(x, jnp.asarray(value, x.dtype), config)
     return x
+
+
+def _within(lo: int, hi: int, size: int) -> tuple[int, int]:
+    """The same padding of `size` samples; what a side crops beyond them comes off the other side's."""
+    if lo < 0 and lo + size < 0:
+        return -size, max(0, hi + lo + size)
+    if hi < 0 and hi + size < 0:
+        return max(0, lo + hi + size), -size
+    return lo, hi
 
 
 def pad_to_windows(x: Array, windows: Sequence[Window], value: Array | float = 0) -> Array:

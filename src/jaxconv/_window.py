@@ -83,9 +83,13 @@ class Window:
         return self.stride == 1 and self.base_dilation == 1
 
     def exact(self) -> Window:
-        """The same window with `hi` cut to what the last output reads, so that no sample is left over."""
+        """The same window with `hi` cut to what the last output reads, so that no sample is left over.
+
+        A side that crops more than there is leaves nothing but a part of the other side's padding.
+        """
         reach = (self.out_size - 1) * self.stride + self.extent
-        return dataclasses.replace(self, hi=reach - self.dilated_in - self.lo)
+        lo = min(max(self.lo, -self.dilated_in), reach)
+        return dataclasses.replace(self, lo=lo, hi=reach - self.dilated_in - lo)
 
     def input_adjoint(self) -> Window:
         """The window that maps output to input: flipped taps, stride and base dilation exchanged (T8, T9)."""
