@@ -38,6 +38,9 @@ def _geometry(workload: ConvWorkload) -> tuple[Any, ...]:
 
 def _kernel_grad(workload: ConvWorkload, x: Any, w: Any, g: Any) -> torch.Tensor:
     geometry, mask = _geometry(workload), [False, True, False]
+    if x.dtype == torch.float64:
+        # oneDNN has no float64, and without it one output channel in channels_last memory is refused.
+        x, w, g = (t.contiguous() for t in (x, w, g))
     return torch.ops.aten.convolution_backward(g, x, w, None, *geometry, mask)[1]
 
 
