@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax.extend import core
 
+import jaxconv
 from cases import CASES, HAND_WRITTEN, Case, forward, operands, run_pass, subset, supported
 from jaxconv._problem import Pass
 
@@ -241,3 +242,25 @@ def test_every_pair_of_passes_is_covered() -> None:
         for g in (case.geometry for case in CASES)
     ]
     assert set(options) == set(itertools.product((False, True), repeat=2))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators take XLA's")
+@pytest.mark.parametrize("pass_", [Pass.FORWARD, Pass.INPUT_GRAD])
+def test_a_pass_is_computed_once_however_many_read_it(pass_: Pass) -> None:
+    """Left to XLA, each reader would hold the products of all taps."""
+    x, w, y = jnp.ones((4, 12, 12, 1)), jnp.ones((5, 5, 1, 6)), jnp.ones((4, 12, 12, 6))
+
+    def alone(x: Any, w: Any, y: Any) -> jax.Array:
+        if pass_ is Pass.FORWARD:
+            return jaxconv.conv(x, w, algorithm="depthwise")
+        return jaxconv.conv_input_gradient(y, w, x.shape, algorithm="depthwise")
+
+    def read_thrice(x: Any, w: Any, y: Any) -> Any:
+        z = alone(x, w, y)
+        return jnp.pad(z, ((0, 0), (1, 1), (1, 1), (0, 0))), z[:, ::2] + z[:, 1::2], z > 0
+
+    def products(function: Callable[..., Any]) -> int:
+        return jax.jit(function).lower(x, w, y).compile().as_text().count(" multiply(")
+
+    assert products(alone) > 0
+    assert products(read_thrice) == products(alone)
