@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 # Most of the time goes into compiling small programs that run once. LLVM's optimizations would double it.
-CHEAP = "--xla_backend_optimization_level=0"
+CHEAP = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 
 # Every example compiles anew, so the quick suite draws a quarter of them.
 settings.register_profile("quick", derandomize=True, deadline=None, database=None, max_examples=25)
