@@ -196,7 +196,8 @@ def test_four_times_fewer_multiplies_and_no_window_of_xla(which: Pass) -> None:
     arrays = [jnp.zeros(shape, jnp.float32) for shape in shapes]
     jaxpr = jax.make_jaxpr(lambda a, b: ALGORITHM.run(problem, which, a, b))(*arrays).jaxpr
     assert not xla_windows({equation.primitive.name for equation in equations(jaxpr)})
-    assert dot_multiplies(jaxpr) * 4 == problem.flops(which) // 2
+    transform = 0 if which is Pass.KERNEL_GRAD else 36 * 9 * 8 * 12
+    assert (dot_multiplies(jaxpr) - transform) * 4 == problem.flops(which) // 2
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

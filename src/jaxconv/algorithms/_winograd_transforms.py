@@ -9,30 +9,34 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ._stages import separately
+from ._stages import apart, separately
 from ._winograd_axis import AxisTransform, Matrix, View, transposed
 
 # The planes of all products: lists over parts of the last axis, of lists over the first axis, of arrays.
 Planes: TypeAlias = list[list[Array]]
-# `stage(axis, table, x)` transforms one axis of x by the rows of a table.
-Stage: TypeAlias = Callable[[int, Array, Array], Array]
 
 # XLA's CPU backend multiplies a batch of small matrices in one thread, but hands separate dots to several
 # threads where more than eight of them are ready (xla/backends/cpu/runtime/thunk_executor.cc).
 MIN_DOTS = 10
 
 
+def coefficients(matrix: Matrix) -> np.ndarray:
+    """The fractions `[P, K]` as numbers."""
+    return np.array(matrix, float)
+
+
 def tables(matrices: Sequence[Matrix], dtype: jnp.dtype) -> list[Array]:
     """Matrices as arrays `[P, K]`, which the barrier keeps XLA from writing into its kernels as numbers."""
-    return lax.optimization_barrier([jnp.asarray(np.array(matrix, float), dtype) for matrix in matrices])
+    return lax.optimization_barrier([jnp.asarray(coefficients(matrix), dtype) for matrix in matrices])
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -43,33 +47,13 @@ def combine(table: Array, pieces: Sequence[Array], axis: int) -> Array:
     others = [a for a in range(len(shape)) if a != axis]
     columns = pieces_along(table, 1)
     terms = [
-        lax.mul(lax.broadcast_in_dim(column, shape, [axis]), lax.broadcast_in_dim(piece, shape, others))
+        lax.mul(lax.broadcast_in_dim(piece, shape, others), lax.broadcast_in_dim(column, shape, [axis]))
         for column, piece in zip(columns, pieces, strict=True)
     ]
     return functools.reduce(lax.add, terms)
 
 
-def to_planes(stage: Stage, matrices: Sequence[Matrix], x: Array) -> Planes:
-    """Transform one axis after another: the first row by row, those between as a whole, the last in parts."""
-    *others, last = matrices
-    rows = [x]
-    for axis, matrix in enumerate(others):
-        # Each row of the first matrix gives an array; the length 1 that it leaves behind goes at once.
-        cut = tables([(row,) for row in matrix] if axis == 0 else [matrix], x.dtype)
-        transform = functools.partial(transform_rows, stage, axis)
-        rows = separately(transform, (cut, rows))
-    cut = tables(parts(last, len(rows)), x.dtype)
-    return [[stage(len(others), part, row) for row in rows] for part in cut]
-
-
-def transform_rows(stage: Stage, axis: int, operands: tuple[list[Array], list[Array]]) -> list[Array]:
-    """Every row by every table."""
-    cut, rows = operands
-    out = [stage(axis, table, row) for row in rows for table in cut]
-    return [lax.squeeze(a, (0,)) for a in out] if axis == 0 else out
-
-
-def parts(matrix: Matrix, rows: int) -> list[Matrix]:
+def parts(matrix: Any, rows: int) -> list[Any]:
     """The rows of the matrix in as many parts as make enough dots with `rows` dots each."""
     count = min(len(matrix), -(-MIN_DOTS // rows))
     bounds = [len(matrix) * k // count for k in range(count + 1)]
@@ -80,9 +64,12 @@ def pieces_along(x: Array, axis: int) -> list[Array]:
     return [lax.index_in_dim(x, k, axis, keepdims=False) for k in range(x.shape[axis])]
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+@functools.partial(apart, static_argnums=(2, 3, 4))
 def combine_samples(table: Array, x: Array, at: int, overhang: int, to: int) -> Array:
-    """A tile's samples combined: axes (T', step) from `at` on become T, and the rows go to axis `to`."""
+    """A tile's samples combined: axes (T', step) from `at` on become T, and the rows go to axis `to`.
+
+    Within a call of its own XLA orders the operands of the kernel alike.
+    """
     step, tiles = x.shape[at + 1], x.shape[at] - overhang
     pieces = []
     for k in range(table.shape[1]):
@@ -91,29 +78,52 @@ def combine_samples(table: Array, x: Array, at: int, overhang: int, to: int) -> 
     return combine(table, pieces, to)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def combine_along(table: Array, x: Array, axis: int) -> Array:
-    """The entries of `axis` combined."""
-    return combine(table, pieces_along(x, axis), axis)
-
-
 def tiles_to_planes(views: Sequence[View], x: Array) -> Planes:
-    """V or H: `[n, (T', step)..., C]` to planes `[P..., n, T..., C]`."""
+    """V or H: `[n, (T', step)..., C]` to planes `[P..., n, T..., C]`.
 
-    def stage(axis: int, table: Array, x: Array) -> Array:
+    One axis after another: the first row by row, those between as a whole, the last in parts.
+    """
+
+    def transform(axis: int, table: Array, x: Array) -> Array:
         to = max(0, axis - 1)
         return combine_samples(table, x, 1 + axis + to, views[axis].overhang, to)
 
-    return to_planes(stage, [view.matrix for view in views], x)
+    *others, last = [view.matrix for view in views]
+    rows = [x]
+    for axis, matrix in enumerate(others):
+        if axis == 0:
+            # Each row of the matrix gives an array; the length 1 that it leaves behind goes at once.
+            cut = tables([(row,) for row in matrix], x.dtype)
+            rows = [lax.squeeze(transform(axis, row, x), (0,)) for row in cut]
+        else:
+            (table,) = tables([matrix], x.dtype)
+            rows = [transform(axis, table, row) for row in rows]
+    cut = tables(parts(last, len(rows)), x.dtype)
+    return [[transform(len(others), part, row) for row in rows] for part in cut]
 
 
-def taps_to_planes(axes: Sequence[AxisTransform], w: Array) -> Planes:
-    """U: `[*K, C, O]` to planes `[P..., C, O]`."""
+def taps_to_planes(axes: Sequence[AxisTransform], w: Array, flipped: bool) -> Planes:
+    """U: `[*K, C, O]` to planes `[P..., C, O]`, with `flipped` those of rot180(w).
 
-    def stage(axis: int, table: Array, w: Array) -> Array:
-        return combine_along(table, w, max(0, axis - 1))
+    Taps do not overlap like the samples of tiles, so that all axes together are one small matrix, and every
+    array of planes is a product with some of its rows, which needs no kernel compiled.
+    """
+    first, *others = [coefficients(axis.g) for axis in axes]
+    rows = [first[i : i + 1] for i in range(len(first))] if others else [np.ones((1, 1))]
+    *between, last = others or [first]
+    flat_w = w.reshape(-1, math.prod(w.shape[-2:]))
 
-    return to_planes(stage, [a.g for a in axes], w)
+    def planes(row: np.ndarray, part: np.ndarray) -> Array:
+        matrix = functools.reduce(np.kron, [row, *between, part])
+        table = lax.optimization_barrier(jnp.asarray(matrix[:, ::-1] if flipped else matrix, w.dtype))
+        sizes = [len(m) for m in between]
+        return multiply_exactly(table, flat_w).reshape(*sizes, len(part), *w.shape[-2:])
+
+    return [[planes(row, part) for row in rows] for part in parts(last, len(rows))]
+
+
+def multiply_exactly(a: Array, b: Array) -> Array:
+    return lax.dot(a, b, precision=lax.Precision.HIGHEST, preferred_element_type=b.dtype)
 
 
 def from_planes(

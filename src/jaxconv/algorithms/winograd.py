@@ -50,23 +50,21 @@ def input_grad(problem: ConvProblem, g: Array, w: Array) -> Array:
 
 
 def correlate(problem: ConvProblem, x: Array, w: Array, adjoint: bool) -> Array:
-    """The forward pass; with `adjoint`, w is `[*K, O, C]` and flipped and exchanged block by block (T8)."""
+    """The forward pass; with `adjoint`, w is `[*K, O, C]` and read flipped and exchanged (T8)."""
     plan, dtype = make_plan(problem, Pass.FORWARD), accumulator(problem)
     read = block_reader(plan, plan.input_views, x, problem.in_channels, dtype)
 
     def read_kernel(i: Array) -> Array:
         first = i % plan.grid[2] * plan.channels
         block = lax.dynamic_slice_in_dim(w, first, plan.channels, w.ndim - (2 if adjoint else 1))
-        if adjoint:
-            block = jnp.swapaxes(lax.rev(block, range(problem.rank)), -1, -2)
         return block.astype(dtype)
 
     v = once(lambda i: tiles_to_planes(plan.input_views, read(i)), plan.grid[2] > 1)
-    u = once(lambda i: taps_to_planes(plan.axes, read_kernel(i)), plan.grid[2] == 1)
+    u = once(lambda i: taps_to_planes(plan.axes, read_kernel(i), adjoint), plan.grid[2] == 1)
     row = plan.axes[0].out_step * plan.axes[0].dilation
 
     def put_block(i: Array, y: Array) -> Array:
-        tiles = planes_to_tiles(plan.axes, multiply_planes(problem, v(i), u(i)))
+        tiles = planes_to_tiles(plan.axes, multiply_planes(problem, v(i), u(i), adjoint))
         block = join_tiles([a.dilation for a in plan.axes], tiles).astype(y.dtype)
         block = lax.slice(block, [0] * y.ndim, list(map(min, block.shape, y.shape)))
         return lax.dynamic_update_slice(y, block, plan.place(i, row, problem.rank))
@@ -150,13 +148,16 @@ def join_tiles(dilations: Sequence[int], y: Array) -> Array:
     return y.reshape(y.shape[0], *sizes, y.shape[-1])
 
 
-def multiply_planes(problem: ConvProblem, v: Planes, u: Planes) -> Planes:
-    """V . U summed over C: `[P..., n, T..., C] [P..., C, O] -> [P..., n, T..., O]`."""
+def multiply_planes(problem: ConvProblem, v: Planes, u: Planes, adjoint: bool) -> Planes:
+    """V . U summed over C: `[P..., n, T..., C] [P..., C, O] -> [P..., n, T..., O]`.
+
+    With `adjoint` U is `[P..., O, C]`.
+    """
 
     def multiply(v: Array, u: Array) -> Array:
         flat_u = u.reshape(-1, *u.shape[-2:])
         flat_v = v.reshape(flat_u.shape[0], -1, v.shape[-1])
-        y = contract(problem, flat_v, flat_u, (((2,), (1,)), ((0,), (0,))))
+        y = contract(problem, flat_v, flat_u, (((2,), (2 if adjoint else 1,)), ((0,), (0,))))
         return y.reshape(*v.shape[:-1], y.shape[-1])
 
     return side_by_side(lambda operands: jax.tree.map(multiply, *operands), (v, u))
