@@ -14,6 +14,7 @@ Error: that of a plain sum.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -25,16 +26,17 @@ from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._lanes import add_up, is_unrolled, materialise, row_gradients, row_slice, scale, tap_rows, with_padding
 from ._record import Algorithm
-from ._stages import separately
+from ._stages import apart, separately
 
 # Terms of a forward pass that are written out border by border; with more, one sum reads a padded input.
 MAX_BORDER_TERMS = 160
 # Terms of one fused sum. Kernels with more taps loop over their rows: compile time grows with every term.
 MAX_FUSED_TAPS = 64
-# Lanes, at least, and blocks of them, at most, whose rows of input and taps share the L1 cache; each block is
-# compiled by itself. Partial sums that do not wait for each other. Together they take the step of ConvNeXt to
-# 0.9 of its time, single layers to 0.65 at best (2026-11-24, AMD EPYC Zen 4, 32 KiB of L1).
-BLOCK_LANES, MAX_BLOCKS, CHAINS = 64, 4, 4
+# Lanes of a block, about, and blocks, at most, whose rows of input and taps share the L1 cache; lanes that a
+# block should be a multiple of: with 60 or 54 it took 1.3 to 1.5 times as long. Partial sums that do not wait
+# for each other. Together they take the step of ConvNeXt to 0.9 of its time, single layers to 0.65 at best
+# (2026-11-24 and 25, AMD EPYC Zen 4, 32 KiB of L1).
+BLOCK_LANES, MAX_BLOCKS, VECTOR_LANES, CHAINS = 64, 4, 16, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,20 +145,28 @@ def sum_in_blocks(problem: ConvProblem, x: Array, w: Array) -> Array:
     if problem.taps > MAX_FUSED_TAPS:
         x, windows = with_padding(x, problem.windows)
         return sum_tap_rows(windows, x, w)
-    size = max(BLOCK_LANES, -(-x.shape[-1] // MAX_BLOCKS))
-    starts = range(0, x.shape[-1], size)
+    size = block_lanes(x.shape[-1])
+    cuts = [slice(start, start + size) for start in range(0, x.shape[-1], size)]
 
-    def padded_blocks(x: Array) -> list[Array]:
-        return [pad_to_windows(x[..., start : start + size], problem.windows) for start in starts]
+    def padded_blocks(operands: tuple[Array, Array]) -> list[tuple[Array, Array]]:
+        x, w = operands
+        return [(pad_to_windows(x[..., cut], problem.windows), w[..., cut]) for cut in cuts]
 
-    blocks = separately(padded_blocks, x)
-    sizes = zip(problem.windows, blocks[0].shape[1:], strict=False)
+    blocks = separately(padded_blocks, (x, w))
+    sizes = zip(problem.windows, blocks[0][0].shape[1:], strict=False)
     windows = tuple(dataclasses.replace(v, in_size=n, lo=0, hi=0) for v, n in sizes)
-    parts = [
-        sum_taps(windows, block, w[..., start : start + size])
-        for start, block in zip(starts, blocks, strict=True)
-    ]
+    # A call each, so that XLA compiles their equal sums once.
+    sum_block = apart(functools.partial(sum_taps, windows))
+    parts = [sum_block(*block) for block in blocks]
     return parts[0] if len(parts) == 1 else lax.concatenate(parts, x.ndim - 1)
+
+
+def block_lanes(size: int) -> int:
+    """Lanes of a block: equal blocks of whole vectors, where that many make them, else fewer blocks."""
+    count = min(MAX_BLOCKS, -(-size // BLOCK_LANES))
+    if size % (count * VECTOR_LANES):
+        count = min(MAX_BLOCKS, max(1, size // BLOCK_LANES))
+    return -(-size // count)
 
 
 def sum_taps(windows: Sequence[Window], x: Array, w: Array) -> Array:
