@@ -30,12 +30,22 @@ MAX_UNROLLED_TERMS = 384
 
 
 def scale(x: Array, w: Array) -> Array:
-    """x `[..., *L]` times w `[*L]`."""
-    return x * lax.expand_dims(w, range(x.ndim - w.ndim))
+    """x `[..., *L]` times w `[*L]`, which may broadcast against each other."""
+    shape = jnp.broadcast_shapes(x.shape, w.shape)
+    if x.shape != shape:
+        x = lax.broadcast_in_dim(x, shape, range(x.ndim))
+    return lax.mul(x, lax.broadcast_in_dim(w, shape, range(x.ndim - w.ndim, x.ndim)))
 
 
 def add_up(terms: Iterable[Array]) -> Array:
-    return functools.reduce(operator.add, terms)
+    return functools.reduce(lax.add, terms)
+
+
+def by_tap(w: Array, rank: int) -> dict[Tap, Array]:
+    """The lanes `[*L]` of every tap of w `[*K, *L]`, read once however many sums they join."""
+    flat = w.reshape(-1, *w.shape[rank:])
+    taps = all_taps(w.shape[:rank])
+    return {tap: lax.index_in_dim(flat, i, 0, keepdims=False) for i, tap in enumerate(taps)}
 
 
 def with_padding(x: Array, windows: Sequence[Window]) -> tuple[Array, tuple[Window, ...]]:
@@ -123,7 +133,7 @@ def block_sums(windows: Sequence[Window], x: Array, g: Array) -> list[list[Array
             lanes = jnp.broadcast_shapes(x.shape[len(windows) + 1 :], g.shape[len(windows) + 1 :])
             return [jnp.zeros((*[0] * len(windows), windows[-1].size, *lanes), x.dtype)]
         pairs = [meeting_slices(windows, lead, sources[j], g, images, i, j) for i, j in spots]
-        products = [a * b for a, b in pairs]
+        products = [scale(a, b) for a, b in pairs]
         return [add_up(products[start : start + length]) for start in range(0, len(spots), length)]
 
     return [row_sums(lead) for lead in all_taps([w.size for w in windows[:-1]])]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -24,7 +24,17 @@ from jax import Array, lax
 from .._patches import Tap, all_taps, pad_to_windows, tap_slice, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
-from ._lanes import add_up, is_unrolled, materialise, row_gradients, row_slice, scale, tap_rows, with_padding
+from ._lanes import (
+    add_up,
+    by_tap,
+    is_unrolled,
+    materialise,
+    row_gradients,
+    row_slice,
+    scale,
+    tap_rows,
+    with_padding,
+)
 from ._record import Algorithm
 from ._stages import apart, separately
 
@@ -112,18 +122,19 @@ def border_segments(window: Window) -> list[Segment]:
 
 def sum_by_borders(problem: ConvProblem, axes: Sequence[Sequence[Segment]], x: Array, w: Array) -> Array:
     """y `[N, *M, L]` from the unpadded x, put together from one fused sum per combination of segments."""
+    lanes_of = by_tap(w, problem.rank)
 
     def output(chosen: tuple[Segment, ...]) -> Array:
         axis = len(chosen)
         if axis < problem.rank:
             parts = [output((*chosen, segment)) for segment in axes[axis]]
             return parts[0] if len(parts) == 1 else lax.concatenate(parts, axis + 1)
-        return segment_sum(problem, chosen, x, w)
+        return segment_sum(problem, chosen, x, lanes_of)
 
     return output(())
 
 
-def segment_sum(problem: ConvProblem, segments: Sequence[Segment], x: Array, w: Array) -> Array:
+def segment_sum(problem: ConvProblem, segments: Sequence[Segment], x: Array, w: Mapping[Tap, Array]) -> Array:
     sizes = [s.stop - s.start for s in segments]
 
     def term(tap: Tap) -> Array:
@@ -136,7 +147,7 @@ def segment_sum(problem: ConvProblem, segments: Sequence[Segment], x: Array, w: 
     positions = all_taps([len(s.taps) for s in segments])
     taps = [tuple(s.taps[i] for s, i in zip(segments, index, strict=True)) for index in positions]
     if not taps:
-        return jnp.zeros((x.shape[0], *sizes, x.shape[-1]), w.dtype)
+        return jnp.zeros((x.shape[0], *sizes, x.shape[-1]), x.dtype)
     return add_up(map(term, taps))
 
 
@@ -171,7 +182,7 @@ def block_lanes(size: int) -> int:
 
 def sum_taps(windows: Sequence[Window], x: Array, w: Array) -> Array:
     """y `[N, *M, L]` from the padded x as one fused sum, of several that do not wait for each other."""
-    terms = [scale(tap_slice(x, windows, t), w[t]) for t in all_taps(w.shape[:-1])]
+    terms = [scale(tap_slice(x, windows, tap), w_tap) for tap, w_tap in by_tap(w, len(windows)).items()]
     return add_up([add_up(terms[i::CHAINS]) for i in range(min(CHAINS, len(terms)))])
 
 

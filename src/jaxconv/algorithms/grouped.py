@@ -18,12 +18,12 @@ from __future__ import annotations
 import math
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from .._patches import Tap, all_taps, contract, pad_to_windows, stack_taps, tap_slice
 from .._problem import ConvProblem, Pass, accumulator
 from ._blocks import Blocks, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
-from ._lanes import add_up, is_unrolled, materialise, row_gradients, scale, with_padding
+from ._lanes import add_up, by_tap, is_unrolled, materialise, row_gradients, scale, with_padding
 from ._record import Algorithm
 
 # Terms T C/G of a forward pass on lanes. Somewhere above, XLA's CPU backend no longer vectorises their sum:
@@ -56,9 +56,11 @@ def forward_on_lanes(problem: ConvProblem, x: Array, w: Array) -> Array:
     # The kernel of an input gradient is a reversed view; read through it, the sum below is not vectorised.
     w = materialise(w.astype(acc).reshape(*problem.kernel_size, cin, problem.groups, cout), 0)
 
+    channels = [lax.slice_in_dim(x, c, c + 1, axis=x.ndim - 1) for c in range(cin)]
+    lanes_of = by_tap(w, problem.rank + 1)
+
     def term(tap: Tap, channel: int) -> Array:
-        x_tap = tap_slice(x, windows, tap)[..., channel : channel + 1]
-        return scale(x_tap, w[(*tap, channel)])
+        return scale(tap_slice(channels[channel], windows, tap), lanes_of[*tap, channel])
 
     y = add_up(term(tap, channel) for tap in all_taps(problem.kernel_size) for channel in range(cin))
     return y.reshape(*y.shape[:-2], -1)
