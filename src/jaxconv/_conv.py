@@ -44,9 +44,10 @@ def conv(
       bias: `[O]` or None.
       strides: moves of the window, an int or one per axis.
       padding: "VALID", "SAME", "SAME_LOWER", "FULL" (Ke - 1 on both sides), "CAUSAL" (Ke - 1 before),
-        "REVERSE_CAUSAL" (Ke - 1 after), "CIRCULAR", "REFLECT", "EDGE" (the input's own values, (Ke - 1) // 2
-        before and Ke // 2 after, whatever the stride), an int for every side, or one int or (lo, hi) pair per
-        axis; negative amounts crop. Ke = (K - 1) kernel_dilation + 1.
+        "REVERSE_CAUSAL" (Ke - 1 after), an int for every side, or one int or (lo, hi) pair per axis; negative
+        amounts crop. "CIRCULAR", "REFLECT" (the end is not repeated), "SYMMETRIC" (it is) and "EDGE" extend
+        the input by its own values, (Ke - 1) // 2 before and Ke // 2 after, whatever the stride.
+        Ke = (K - 1) kernel_dilation + 1.
       input_dilation: distance of neighbouring inputs; names of padding need 1.
       kernel_dilation: distance of neighbouring taps.
       groups: channels split into so many independent convolutions.
