@@ -193,13 +193,13 @@ def kernel_gradient(x: Any, dy: Any, geometry: Geometry) -> Array:
 
 
 def border_pads(geometry: Geometry) -> Pads:
-    """The pads of CIRCULAR, REFLECT and EDGE: half the kernel each side, whatever the stride."""
+    """The pads of CIRCULAR, REFLECT, SYMMETRIC and EDGE: half the kernel each side, whatever the stride."""
     extents = [dilated(axis.taps, axis.kernel_dilation) for axis in geometry.axes]
     return tuple(((e - 1) // 2, e // 2) for e in extents)
 
 
 def forward_with_border(x: Any, w: Any, geometry: Geometry, mode: str) -> Array:
-    """Copy the border as `numpy.pad` does ("wrap", "reflect", "edge"), then a valid convolution."""
+    """Copy the border in a mode of `numpy.pad` ("wrap", "symmetric", ..), then a valid convolution."""
     pads = ((0, 0), *border_pads(geometry), (0, 0))
     x = np.pad(wide(x), pads, mode=mode)  # type: ignore[call-overload]
     valid = replace(geometry, x_shape=x.shape, pads=((0, 0),) * len(geometry.pads))

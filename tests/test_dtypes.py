@@ -165,6 +165,18 @@ def test_preferred_type_of_another_kind_or_narrower_is_refused(dtype: str, prefe
         jaxconv.conv(x, w, preferred_element_type=preferred)
 
 
+def test_booleans_are_lax_s_any_of_their_products() -> None:
+    rng = np.random.default_rng(0)
+    x, w = rng.random((2, 3, 7)) < 0.4, rng.random((4, 3, 2)) < 0.4
+    options: Any = dict(window_strides=(2,), padding=((1, 2),), lhs_dilation=(2,), rhs_dilation=(3,))
+    got = jax.jit(lambda x, w: jaxconv.conv_general_dilated(x, w, **options))(x, w)
+    np.testing.assert_array_equal(got, lax.conv_general_dilated(x, w, **options))
+    assert got.dtype == bool and 0 < int(got.sum()) < got.size
+    counts = jaxconv.conv_general_dilated(x, w, **options, preferred_element_type="int32")
+    wanted = lax.conv_general_dilated(x.astype(np.int32), w.astype(np.int32), **options)
+    np.testing.assert_array_equal(counts, wanted)
+
+
 def test_booleans_are_refused() -> None:
     x = np.ones((1, 4, 2), bool)
     with pytest.raises(TypeError, match="must be numbers, got bool"):

@@ -73,7 +73,7 @@ def test_equal_kernels_make_a_convolution(case: Case) -> None:
     np.testing.assert_allclose(got, oracle.forward(x, w, case.geometry), atol=1e-11)
 
 
-@pytest.mark.parametrize("padding", ["CIRCULAR", "REFLECT", "EDGE", "CAUSAL", "FULL"])
+@pytest.mark.parametrize("padding", ["CIRCULAR", "REFLECT", "SYMMETRIC", "EDGE", "CAUSAL", "FULL"])
 def test_padding_names(padding: str) -> None:
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((2, 7, 3)), rng.standard_normal((3, 3, 2))

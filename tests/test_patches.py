@@ -108,7 +108,8 @@ def test_forward_mode_with_jax_derivatives() -> None:
 
 
 @pytest.mark.parametrize(
-    "padding", ["CIRCULAR", "REFLECT", "EDGE", "SAME", "SAME_LOWER", "FULL", "CAUSAL", "REVERSE_CAUSAL", 2]
+    "padding",
+    ["CIRCULAR", "REFLECT", "SYMMETRIC", "EDGE", "SAME", "SAME_LOWER", "FULL", "CAUSAL", "REVERSE_CAUSAL", 2],
 )
 def test_every_padding_is_that_of_conv(padding: Any) -> None:
     """Patches times the kernel are the convolution; the fold is its input gradient."""

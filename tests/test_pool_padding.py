@@ -14,7 +14,7 @@ from jaxconv._pool_norm import lp_pool
 from jaxconv._pool_reduce import pool
 from oracle_pool import Axis
 
-MODES = {"CIRCULAR": "wrap", "reflect": "reflect", "EDGE": "edge"}
+MODES = {"CIRCULAR": "wrap", "reflect": "reflect", "SYMMETRIC": "symmetric", "EDGE": "edge"}
 # Window, stride and dilation of two axes of sizes 5 and 4; the last reaches round more than once.
 GEOMETRIES = [((3, 2), (1, 1), (1, 1)), ((3, 3), (2, 3), (1, 2)), ((6, 4), (1, 2), (2, 3))]
 SIZES = (5, 4)

@@ -127,7 +127,9 @@ def test_nan_and_infinities(case: PoolCase) -> None:
         np.testing.assert_array_equal(pull_back(np.ones(y.shape))[0], routed(np.ones(y.shape), case, won))
 
 
-@pytest.mark.parametrize("mode", [("CIRCULAR", "wrap"), ("REFLECT", "mirror"), ("EDGE", "nearest")])
+@pytest.mark.parametrize(
+    "mode", [("CIRCULAR", "wrap"), ("REFLECT", "mirror"), ("SYMMETRIC", "reflect"), ("EDGE", "nearest")]
+)
 def test_scipy_filters(mode: tuple[str, str]) -> None:
     ours, theirs = mode
     x = np.random.default_rng(5).standard_normal((9, 11))

@@ -217,6 +217,8 @@ def test_nothing_of_laxs_windows_remains(name: str) -> None:
 X = np.zeros((2, 6, 1))
 REFUSED = [
     (TypeError, dict(computation=3), "`computation` must be a function of two scalars, got 3"),
+    (TypeError, dict(computation=np.maximum), "`computation` must be a function that JAX can trace, got <uf"),
+    (TypeError, dict(computation=max), "`computation` must be a function that JAX can trace, got <bu"),
     (TypeError, dict(computation=lambda a, b: a < b), "`computation` must return what it takes, "),
     (ValueError, dict(window_dimensions=(2, 2)), "`window_dimensions` must have one entry per"),
     (ValueError, dict(base_dilation=(1, 0, 1)), "`base_dilation` must be at least 1 on every axis"),

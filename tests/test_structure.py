@@ -165,7 +165,7 @@ def test_the_search_for_multiplied_zeros_finds_them() -> None:
     assert negative_pads(cropping.jaxpr)
 
 
-@pytest.mark.parametrize("padding", ["CIRCULAR", "REFLECT", "EDGE"])
+@pytest.mark.parametrize("padding", ["CIRCULAR", "REFLECT", "SYMMETRIC", "EDGE"])
 def test_border_padding_stays_clean_too(padding: str) -> None:
     import jaxconv
 

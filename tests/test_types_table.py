@@ -37,7 +37,7 @@ def refusal(name: str, dtype: str) -> str | None:
         return None if dtype in FLOATS else f"must be floats, got {dtype}"
     if dtype in COMPLEX and name in REAL:
         return f"must be booleans or integers or floats, got {dtype}"
-    if dtype == "bool" and name not in REAL and name not in ANY_KIND:
+    if dtype == "bool" and name not in REAL and name not in ANY_KIND and name != "conv_general_dilated":
         return f"got {dtype}"
     return None
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from . import _layout
@@ -44,9 +45,10 @@ def conv(
       bias: `[O]` or None.
       strides: moves of the window, an int or one per axis.
       padding: "VALID", "SAME", "SAME_LOWER", "FULL" (Ke - 1 on both sides), "CAUSAL" (Ke - 1 before),
-        "REVERSE_CAUSAL" (Ke - 1 after), "CIRCULAR", "REFLECT", "EDGE" (the input's own values, (Ke - 1) // 2
-        before and Ke // 2 after, whatever the stride), an int for every side, or one int or (lo, hi) pair per
-        axis; negative amounts crop. Ke = (K - 1) kernel_dilation + 1.
+        "REVERSE_CAUSAL" (Ke - 1 after), an int for every side, or one int or (lo, hi) pair per axis; negative
+        amounts crop. "CIRCULAR", "REFLECT" (the end is not repeated), "SYMMETRIC" (it is) and "EDGE" extend
+        the input by its own values, (Ke - 1) // 2 before and Ke // 2 after, whatever the stride.
+        Ke = (K - 1) kernel_dilation + 1.
       input_dilation: distance of neighbouring inputs; names of padding need 1.
       kernel_dilation: distance of neighbouring taps.
       groups: channels split into so many independent convolutions.
@@ -115,7 +117,8 @@ def conv_general_dilated(
 
     Args:
       lhs: the input, n + 2 axes in the order that `dimension_numbers` names.
-      rhs: the kernel, n + 2 axes, of lhs's dtype.
+      rhs: the kernel, n + 2 axes, of lhs's dtype. Of booleans the result is whether any product is true, or
+        with a preferred_element_type how many are.
       window_strides: n ints.
       padding: a name that `conv` knows, or n (lo, hi) pairs; names need undilated input.
       lhs_dilation: n ints; outputs of a transposed convolution are 1 / lhs_dilation apart.
@@ -146,7 +149,7 @@ def conv_general_dilated(
         feature_group_count=feature_group_count, batch_group_count=batch_group_count,
     )  # fmt: skip
     with context("conv_general_dilated", **given):
-        lhs, rhs = as_array(lhs, "lhs", 2), as_array(rhs, "rhs", 2)
+        lhs, rhs, logical = counted(as_array(lhs, "lhs", 2), as_array(rhs, "rhs", 2))
         layout = _layout.parse(dimension_numbers, lhs.ndim, rhs.ndim, _layout.channels_first(lhs.ndim - 2))
         input_shape = tuple(lhs.shape[i] for i in layout.lhs)
         kernel_shape = tuple(rhs.shape[i] for i in layout.rhs)
@@ -167,10 +170,18 @@ def conv_general_dilated(
             algorithm, autodiff, batch_groups,
         )  # fmt: skip
     if out_sharding is None:
-        return execute(call, lhs, rhs)
-    # Inside, the mesh axes are the compiler's to use; only the result's sharding is the caller's.
-    inner = jax.sharding.auto_axes(lambda a, b: run_call(call, a, b), out_sharding=out_sharding)
-    return inner(lhs, rhs)
+        y = execute(call, lhs, rhs)
+    else:
+        # Inside, the mesh axes are the compiler's to use; only the result's sharding is the caller's.
+        inner = jax.sharding.auto_axes(lambda a, b: run_call(call, a, b), out_sharding=out_sharding)
+        y = inner(lhs, rhs)
+    return y != 0 if logical and preferred_element_type is None else y
+
+
+def counted(lhs: Array, rhs: Array) -> tuple[Array, Array, bool]:
+    """Booleans as integers, and whether they were: lax's sum of products is then whether any is true."""
+    logical = lhs.dtype == rhs.dtype == jnp.bool_
+    return (lhs.astype(jnp.int32), rhs.astype(jnp.int32), True) if logical else (lhs, rhs, False)
 
 
 def grouped_input_shape(shape: Shape, batch_groups: int) -> Shape:

@@ -17,7 +17,13 @@ def as_array(value: Any, name: str, least_axes: int) -> Array:
         raise TypeError(f"`{name}` must be an array, got {type(value).__name__}; convert it with jnp.asarray")
     if len(value.shape) < least_axes:
         raise ValueError(f"`{name}` must have at least {least_axes} axes, got shape {tuple(value.shape)}")
-    return jnp.asarray(value)
+    try:
+        return jnp.asarray(value)
+    except TypeError as error:
+        raise TypeError(
+            f"`{name}` must be an array of numbers, got {type(value).__name__} of dtype {value.dtype}; "
+            "give numbers as a jax or numpy array"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -241,7 +241,7 @@ def kernel_grad_by_phases(
 
 
 def extend(x: Array, extension: Extension) -> Array:
-    """Pad the spatial axes of `[N, *S, C]` with the input's own values: NumPy's wrap, reflect or edge."""
+    """Pad the spatial axes of `[N, *S, C]` with the input's own values, in one of NumPy's modes."""
     for axis, (lo, hi) in enumerate(extension.pads, start=1):
         runs = _runs(x.shape[axis], lo, hi, extension.mode)
         pieces = [_piece(x, axis, run) for run in runs]

@@ -41,8 +41,8 @@ def max_pool(
       strides: moves of the window, an int or one per axis; None is 1, as in Flax.
       padding: "VALID", "SAME", "SAME_LOWER", "FULL", "CAUSAL", "REVERSE_CAUSAL", an int for every side, or
         one int or (lo, hi) pair per axis; negative amounts crop. It holds the dtype's lowest value.
-        "CIRCULAR", "REFLECT" and "EDGE" extend the input by ((Ke - 1) // 2, Ke // 2) of its own samples
-        instead.
+        "CIRCULAR", "REFLECT", "SYMMETRIC" and "EDGE" extend the input by ((Ke - 1) // 2, Ke // 2) of its own
+        samples instead.
       window_dilation: distance of neighbouring taps; None is 1.
       ceil_mode: round the output size up, PyTorch's and ONNX's way: a last window that would start in the
         padding after the input is dropped.

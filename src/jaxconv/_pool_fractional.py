@@ -40,7 +40,8 @@ def fractional_max_pool(
       window_shape: sizes k of the window, one per spatial axis.
       output_shape: sizes o of the result, with o + k - 1 <= n.
       key: a JAX random key from which u is drawn; or else
-      samples: u itself, `[*batch, C, rank]`, an entry for every spatial axis in inputs' order.
+      samples: u itself, `[*batch, C, rank]`, an entry for every spatial axis in inputs' order
+        (PyTorch's begin with the width in 2-D).
 
     Returns:
       `[*batch, *output_shape, C]` of inputs' dtype.

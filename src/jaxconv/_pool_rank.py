@@ -47,7 +47,8 @@ def rank_pool(
 
     Args:
       inputs, window_shape, strides, padding, window_dilation, autodiff: as in `max_pool`; zero padding is no
-        padding here, SciPy's borders are "CIRCULAR" (its wrap), "REFLECT" (its mirror) and "EDGE" (nearest).
+        padding here, SciPy's borders are "SYMMETRIC" (its default, reflect), "REFLECT" (its mirror), "EDGE"
+        (nearest) and "CIRCULAR" (wrap), for odd sizes.
       rank: from 0, the smallest, to prod(K) - 1, or from -1, the largest, down to -prod(K). At a border with
         fewer samples than that the last, or the first, is taken.
 

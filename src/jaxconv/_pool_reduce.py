@@ -195,7 +195,13 @@ def check_reducer(function: Any, name: str, arrays: list[Array], tree: Any) -> N
     if not callable(function):
         raise TypeError(f"`{name}` must be a function of two scalars, got {function!r}; for example jnp.add")
     scalars = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct((), x.dtype) for x in arrays])
-    result = jax.eval_shape(function, scalars, scalars)
+    try:
+        result = jax.eval_shape(function, scalars, scalars)
+    except TypeError as error:
+        raise TypeError(
+            f"`{name}` must be a function that JAX can trace, got {function!r}, which fails: "
+            f"{str(error).splitlines()[0]}; for example jnp.add"
+        ) from error
     kind = [(x.shape, x.dtype) for x in jax.tree.leaves(result)]
     if jax.tree.structure(result) != tree or kind != [((), x.dtype) for x in arrays]:
         raise TypeError(f"`{name}` must return what it takes, {scalars}, got {result}")

@@ -240,7 +240,8 @@ def check_groups(in_channels: int, cin: int, out_channels: int, groups: int) -> 
     if in_channels // groups != cin:
         raise ValueError(
             f"`kernel` must have channels / groups = {in_channels} / {groups} = {in_channels // groups} "
-            f"input channels, got {cin}; channels-last kernels are [*K, C / groups, O]"
+            f"input channels, got {cin}; inputs are [*batch, *S, C], kernels [*K, C / groups, O]; "
+            "conv_general_dilated takes other layouts"
         )
 
 

@@ -47,8 +47,8 @@ def conv_transpose(
         transpose_kernel its I holds O / G channels of the output and its O those of lhs, as PyTorch's.
       strides: n ints, samples of output from one input to the next.
       padding: "SAME" (output = input * stride), "VALID", "SAME_LOWER" (strides of 1 only), "CIRCULAR",
-        "REFLECT", "EDGE" (output = input * stride; windows that reach beyond it are folded back, placed as
-        Flax's ConvTranspose does), or n (lo, hi) pairs that pad the dilated input.
+        "REFLECT", "SYMMETRIC", "EDGE" (output = input * stride; windows that reach beyond it are folded
+        back, placed as Flax's ConvTranspose does), or n (lo, hi) pairs that pad the dilated input.
       rhs_dilation: n ints, distance of neighbouring taps.
       dimension_numbers: None for channels last (NHWC, HWIO, NHWC with two spatial axes), three strings or
         a `lax.ConvDimensionNumbers`.

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 Pads: TypeAlias = tuple[tuple[int, int], ...]
 
 # Padding names that extend the input with its own values; all others pad with zeros.
-EXTENSION_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect", "EDGE": "edge"}
+EXTENSION_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect", "SYMMETRIC": "symmetric", "EDGE": "edge"}
 ZERO_PADDING_NAMES = ("VALID", "SAME", "SAME_LOWER", "FULL", "CAUSAL", "REVERSE_CAUSAL")
 
 
