@@ -199,8 +199,8 @@ def check_reducer(function: Any, name: str, arrays: list[Array], tree: Any) -> N
         result = jax.eval_shape(function, scalars, scalars)
     except TypeError as error:
         raise TypeError(
-            f"`{name}` must be a function that JAX can trace, got {function!r}, which fails: "
-            f"{str(error).splitlines()[0]}; for example jnp.add"
+            f"`{name}` must be a function that JAX can trace, got {function!r}; jax.numpy has such "
+            "functions, for example jnp.maximum"
         ) from error
     kind = [(x.shape, x.dtype) for x in jax.tree.leaves(result)]
     if jax.tree.structure(result) != tree or kind != [((), x.dtype) for x in arrays]:
