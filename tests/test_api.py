@@ -181,10 +181,11 @@ def imported_from_outside(tree: ast.Module) -> set[str]:
 # The layers of DESIGN.md, lowest first; a module imports from layers below its own alone.
 LAYERS = [
     ["_window", "_workloads", "_front"],
-    ["_layout", "_dtypes"],
+    ["_layout", "_dtypes", "_extend"],
     ["_problem"],
     ["_patches"],
     ["algorithms", "_plans"],
+    ["_ladder_cpu", "_ladder_gpu"],
     ["_select"],
     ["_trilinear", "_tune"],
     ["_call"],
@@ -260,6 +261,7 @@ def test_pooling_sees_only_geometry_layout_and_patches() -> None:
             "_window",
             "_layout",
             "_patches",
+            "_extend",
             "_unfold",
             "_front",
         }

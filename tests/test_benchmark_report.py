@@ -97,7 +97,7 @@ def test_the_command_in_the_metadata_names_no_path_of_the_machine(speed: Any) ->
 
 def test_plot_draws_the_records(speed: Any, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    meta = {"cores": 2, "processor": "a chip", "versions": {"jax": "1", "torch": None}}
+    meta = {"device": "cpu", "cores": 2, "processor": "a chip", "versions": {"jax": "1", "torch": None}}
     path = speed("plot").draw_ratios(RECORDS, meta, tmp_path)
     assert path.read_bytes().startswith(b"\x89PNG")
     no_peer = [_record("one", "auto", 1.0, 0.0, 0.0)]

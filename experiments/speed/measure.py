@@ -22,11 +22,15 @@ SLOW_CALL_S = 0.3
 
 @dataclass
 class Task:
-    """One function under the clock: `run()` starts it, `wait(result)` returns when it is done."""
+    """One function under the clock: `run()` starts it, `wait(result)` returns when it is done.
+
+    `queued` calls of one sample do not wait for one another: a GPU is told what to do next while it works.
+    """
 
     name: str
     run: Callable[[], Any]
     wait: Callable[[Any], Any]
+    queued: bool = False
     call_s: float = 0.0
     calls: int = 1
     rounds: int = 0
@@ -54,8 +58,11 @@ class Task:
         if self.call_s < SLOW_CALL_S:
             self.wait(self.run())
         start = time.perf_counter()
-        for _ in range(self.calls):
-            self.wait(self.run())
+        for _ in range(self.calls - 1):
+            result = self.run()
+            if not self.queued:
+                self.wait(result)
+        self.wait(self.run())
         self.samples_ms.append((time.perf_counter() - start) * 1e3 / self.calls)
 
     @property

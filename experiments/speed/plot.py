@@ -55,11 +55,10 @@ def _draw_panel(axes: Axes, records: Sequence[Record], rows: dict[str, int], pee
 
 def _heading(records: Sequence[Record], meta: dict[str, Any]) -> str:
     versions = meta["versions"]
+    on_cpu = meta["device"] == "cpu"
+    machine = f"{meta['cores']} cores of {meta['processor']}" if on_cpu else meta["device"]
     jax, torch = versions["jax"], versions["torch"]
-    return (
-        f"{records[0]['dtype']}, {meta['cores']} cores of {meta['processor']}, jax {jax}, "
-        f"PyTorch {torch or 'not installed'}; shaded: slower"
-    )
+    return f"{records[0]['dtype']}, {machine}, jax {jax}, PyTorch {torch or 'not installed'}; shaded: slower"
 
 
 def draw_ratios(records: Sequence[Record], meta: dict[str, Any], folder: Path) -> Path | None:

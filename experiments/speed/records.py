@@ -69,6 +69,11 @@ def torch_device() -> str:
     return "cuda" if jax.default_backend() == "gpu" else "cpu"
 
 
+def is_queued() -> bool:
+    """Whether calls are told to a device that works through them while the program goes on."""
+    return jax.default_backend() != "cpu"
+
+
 def draw_arguments(workload: Workload, dtype: str) -> Arrays:
     """Normal inputs as NumPy in channels-last order.
 
@@ -150,7 +155,7 @@ def _jax_candidates(
     def add(name: str, make: Callable[[], Operations]) -> None:
         try:
             compiled = compile_pass(workload, pass_name, make(), arguments, LEARNING_RATE)
-            task = Task(name, lambda: compiled.call(*arguments), jax.block_until_ready)
+            task = Task(name, lambda: compiled.call(*arguments), jax.block_until_ready, is_queued())
             result, first_s = task.once()
         except NotImplementedError as reason:
             measured.skipped[name] = str(reason)
@@ -203,7 +208,7 @@ def _torch_task(workload: Workload, pass_name: str, arguments: Arrays, measured:
     wait = (lambda _: torch.cuda.synchronize()) if device == "cuda" else (lambda _: None)
     try:
         ways = torch_peer.build(workload, pass_name, arguments, LEARNING_RATE, device)
-        tasks = [Task("torch", run, wait) for run, _ in ways]
+        tasks = [Task("torch", run, wait, is_queued()) for run, _ in ways]
         return min(tasks, key=lambda task: min(task.once()[1] for _ in range(TRIALS)))
     except Exception as error:
         measured.failures["torch"] = f"{type(error).__name__}: {error}"
@@ -234,12 +239,12 @@ def io_bytes(workload: Workload, dtype: str) -> int:
     return (math.prod(workload.input_shape) + 2 * parameters) * itemsize
 
 
-def step_flops(workload: StepWorkload) -> int:
-    """XLA's own count for the lax version of a step, before optimisation."""
+def step_flops(workload: StepWorkload) -> int | None:
+    """XLA's own count for the lax version of a step, before optimisation; GPUs do not count."""
     arguments = to_jax(workload, draw_arguments(workload, "float32"))
     step = step_function(NETS[workload.name], LAX, LEARNING_RATE)
     cost = jax.jit(step).lower(*arguments).cost_analysis() or {}
-    return int(cost["flops"])
+    return int(cost["flops"]) if "flops" in cost else None
 
 
 def _rounded(value: float) -> float:

@@ -73,7 +73,8 @@ def _times(record: Record, peer: str) -> str:
 def _row(record: Record, roof: Record) -> list[str]:
     spread, temp = record["spread"]["jaxconv"], record["temp_bytes"]["jaxconv"]
     ours = record["time_ms"]["jaxconv"]
-    least = least_ms(record["flops"], record["io_bytes"], record["dtype"], roof)
+    flops = record["flops"]
+    least = None if flops is None else least_ms(flops, record["io_bytes"], record["dtype"], roof)
     dtype = "" if record["dtype"] == "float32" else f" {record['dtype']}"
     chosen = f" = {record['chosen']}" if record["chosen"] else ""
     return [
@@ -89,7 +90,7 @@ def _row(record: Record, roof: Record) -> list[str]:
         _number(over_lax(record, "compile_ms"), 2),
         _number(None if temp is None else temp / 1e6),
         _number(temp_per_io(record), 2),
-        "-" if not ours else f"{100 * least / ours:.0f}%",
+        "-" if not ours or least is None else f"{100 * least / ours:.0f}%",
     ]
 
 

@@ -79,15 +79,11 @@ def progress(todo: list[tuple[Workload, str, str]]) -> Iterable[tuple[Workload, 
             yield job
 
 
-def save(options: argparse.Namespace, records: list[Record], meta: dict[str, Any]) -> None:
-    """The records as a list, the machine beside them, the figure."""
-    if options.json:
-        options.json.write_text(json.dumps(records, indent=1) + "\n")
-        options.json.with_name(options.json.name + ".meta.json").write_text(json.dumps(meta, indent=1) + "\n")
-    if options.plot:
-        from plot import draw_ratios
-
-        draw_ratios(records, meta, options.plot)
+def save_json(path: Path | None, records: list[Record], meta: dict[str, Any]) -> None:
+    """The records so far as a list, the machine beside them: whoever stops the run keeps what it measured."""
+    if path:
+        path.write_text(json.dumps(records, indent=1) + "\n")
+        path.with_name(path.name + ".meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 
 def main(arguments: list[str]) -> int:
@@ -106,8 +102,12 @@ def main(arguments: list[str]) -> int:
     for workload, name, dtype in progress(todo):
         measured = measure(workload, name, dtype, settings)
         records += to_records(workload, name, dtype, measured, names)
+        save_json(options.json, records, meta)
     print(full_report(records, meta["roofline"]))
-    save(options, records, meta)
+    if options.plot:
+        from plot import draw_ratios
+
+        draw_ratios(records, meta, options.plot)
     return int(any(record["failures"] for record in records))
 
 

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ._extend import extend, fold_extension
 from ._front import explicit_spec, flatten_batch, hand_derived, varying_alike, with_auto_axes
 from ._layout import Layout
-from ._patches import extend, flip_and_swap, fold_extension
+from ._patches import flip_and_swap
 from ._problem import ConvProblem, Pass, Shape
 from ._select import Policy, choose, make_policy
 from ._trilinear import run, trilinear

@@ -23,8 +23,9 @@ from jax import Array, lax
 
 from ._conv import check_bias
 from ._dtypes import sum_dtype
+from ._extend import extend
 from ._front import as_array, context, flatten_batch, hand_derived, varying_alike
-from ._patches import contract, extend
+from ._patches import contract
 from ._problem import ConvProblem, Shape, make_problem
 from ._window import Extension
 

@@ -14,8 +14,8 @@ from jax import Array
 
 from . import _layout
 from ._dtypes import as_dtype
+from ._extend import extend, fold_extension
 from ._front import as_array, context, flatten_batch, hand_derived
-from ._patches import extend, fold_extension
 from ._pool_argmax import check_sizes
 from ._pool_call import Geometry, check_window_shape, make_geometry
 from ._problem import Shape, check_string_padding

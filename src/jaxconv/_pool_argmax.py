@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from ._extend import extend
 from ._front import as_array, context, flatten_batch, hand_derived
-from ._patches import extend
 from ._pool_call import as_inputs, execute, make_geometry
 from ._pool_extreme import ExtremePool, collect, extreme, widened
 from ._pool_geometry import Shape

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ._extend import extend
 from ._front import as_array, explicit_spec, flatten_batch, with_auto_axes
-from ._patches import extend
 from ._pool_geometry import Shape, ceil_hi
 from ._window import (
     Extension,

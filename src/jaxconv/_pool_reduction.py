@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ._extend import extend
 from ._front import explicit_spec, with_auto_axes
-from ._patches import extend
 from ._pool_classes import Classes, pool_classes
 from ._pool_extreme import ExtremePool
 from ._pool_geometry import Stage, live_taps, stages

@@ -23,9 +23,14 @@ from jax import Array, lax
 from ._pool_geometry import Diagonal, Shape, Stage, diagonals, reach
 
 
-@jax.custom_jvp
 def fence(x: Array) -> Array:
-    """x itself, stored if more than one operation reads it: an empty row, added and taken off again.
+    """x itself, stored if more than one operation reads it; accelerators' compilers weigh that themselves."""
+    return _fence(x) if jax.default_backend() == "cpu" else x
+
+
+@jax.custom_jvp
+def _fence(x: Array) -> Array:
+    """An empty row, added and taken off again.
 
     A single reader cancels the two; several keep the pad, which XLA does not compute twice. The barrier
     holds off the simplifications that would look through both. The row is added to the outermost axis, where
@@ -36,16 +41,18 @@ def fence(x: Array) -> Array:
     return lax.slice_in_dim(held, 0, rows.shape[0]).reshape(x.shape)
 
 
-@fence.defjvp
+@_fence.defjvp
 def _fence_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return fence(*primals), tangents[0]
+    return _fence(*primals), tangents[0]
 
 
 def stored(x: Array) -> Array:
-    """x itself, stored even for a single reader: behind a pad that is read in two parts, put together again.
+    """x itself, stored even for a single reader, which would otherwise compute each entry several times over.
 
-    For a reader that would otherwise compute each entry several times over.
+    On a CPU it goes behind a pad that is read in two parts and put together again.
     """
+    if jax.default_backend() != "cpu":
+        return x
     rows = x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
     half, count = rows.shape[0] // 2, rows.shape[0]
     held = lax.optimization_barrier(_pad_rows(rows, 0, 1))

@@ -182,7 +182,7 @@ def make_problem(
 ) -> tuple[ConvProblem, Extension | None]:
     """Validate the options of a canonical convolution; return its problem and its extension, if any.
 
-    With an extension the problem's input is the extended one (`_patches.extend` makes it).
+    With an extension the problem's input is the extended one (`_extend.extend` makes it).
     """
     rank = len(kernel_shape) - 2
     strides = as_ints(strides, rank, "strides", minimum=1)

@@ -10,11 +10,15 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from .._patches import zeros
 from .._problem import ConvProblem, accumulator
+
+# What a block may lay out on an accelerator, which large arrays keep busy; it holds gigabytes.
+DEVICE_BYTES = 256 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +32,13 @@ class Blocks:
     @property
     def count(self) -> Any:
         return self.grid[0] * self.grid[1]
+
+
+def block_limit(cache_bytes: int, io_bytes: int) -> int:
+    """What a block may lay out: what stays in cache and is in proportion to x, w and y."""
+    if jax.default_backend() != "cpu":
+        return max(DEVICE_BYTES, io_bytes)
+    return min(cache_bytes, io_bytes)
 
 
 def plan_blocks(problem: ConvProblem, row_bytes: int, block_bytes: int) -> Blocks:

@@ -28,6 +28,7 @@ from ._bands import (
 )
 from ._blocks import (
     Blocks,
+    block_limit,
     block_problem,
     forward_in_blocks,
     input_grad_in_blocks,
@@ -94,7 +95,7 @@ def plan(problem: ConvProblem, outputs: int) -> tuple[Blocks, Bands]:
     bands = make_bands(problem, outputs)
     depth = problem.taps // bands.window.size * bands.segment * problem.in_channels
     row_bytes = math.prod(problem.output_size[1:]) * depth * 4 // bands.outputs
-    blocks = plan_blocks(problem, row_bytes, min(BLOCK_BYTES, 5 * problem.sized().io_bytes() // 2))
+    blocks = plan_blocks(problem, row_bytes, block_limit(BLOCK_BYTES, 5 * problem.sized().io_bytes() // 2))
     # With one spatial axis the rows of a block are the axis of its bands.
     return blocks, make_bands(block_problem(problem, blocks), bands.outputs)
 

@@ -31,7 +31,7 @@ from .._patches import (
     zeros,
 )
 from .._problem import ConvProblem, Pass, accumulator
-from ._blocks import forward_in_blocks, kernel_grad_in_blocks, plan_blocks
+from ._blocks import block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
 from ._record import Algorithm
 
 # Beyond this many taps a loop replaces the unrolled sum: compile time grows with every unrolled tap.
@@ -49,7 +49,7 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
         return multiply_channels(problem, x, w)
     columns = math.prod(w.in_size + w.lo + w.hi for w in problem.windows[1:])
     row_bytes = columns * problem.taps * problem.out_channels * 4
-    blocks = plan_blocks(problem, row_bytes, min(BLOCK_BYTES, problem.sized().io_bytes()))
+    blocks = plan_blocks(problem, row_bytes, block_limit(BLOCK_BYTES, problem.sized().io_bytes()))
     return forward_in_blocks(problem, blocks, x, lambda part, block: _shifted_sum(part, block, w))
 
 
@@ -81,7 +81,7 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
     if problem.rank == 0:
         return correlate_channels(problem, x, g)
     row_bytes = math.prod(problem.output_size[1:]) * problem.taps * problem.in_channels * 4
-    blocks = plan_blocks(problem, row_bytes, min(BLOCK_BYTES, problem.sized().io_bytes()))
+    blocks = plan_blocks(problem, row_bytes, block_limit(BLOCK_BYTES, problem.sized().io_bytes()))
     return kernel_grad_in_blocks(problem, blocks, x, g, _tap_products)
 
 

@@ -22,7 +22,7 @@ from jax import Array, lax
 
 from .._patches import Tap, all_taps, contract, pad_to_windows, stack_taps, tap_slice
 from .._problem import ConvProblem, Pass, accumulator
-from ._blocks import Blocks, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
+from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
 from ._lanes import add_up, by_tap, is_unrolled, materialise, row_gradients, scale, with_padding
 from ._record import Algorithm
 
@@ -100,7 +100,7 @@ def kernel_grad_by_products(problem: ConvProblem, x: Array, g: Array) -> Array:
 def plan(problem: ConvProblem) -> Blocks:
     """Blocks whose patches take at most BLOCK_BYTES, or what x, w and y take together."""
     row_bytes = math.prod(problem.output_size[1:]) * problem.taps * problem.in_channels * 4
-    return plan_blocks(problem, row_bytes, min(BLOCK_BYTES, problem.sized().io_bytes()))
+    return plan_blocks(problem, row_bytes, block_limit(BLOCK_BYTES, problem.sized().io_bytes()))
 
 
 def group_patches(problem: ConvProblem, x: Array) -> Array:

@@ -12,8 +12,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from jax import Array, lax
 
+from .._patches import swap_channels
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._record import Algorithm
@@ -25,7 +28,21 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
     numbers = lax.ConvDimensionNumbers(
         (0, rank + 1, *spatial), (rank + 1, rank, *range(rank)), (0, rank + 1, *spatial)
     )
-    return _convolution(problem, problem.windows, x, w, numbers, feature_group_count=problem.groups)
+    return _convolution(
+        problem, problem.windows, x, w, problem.y_dtype, numbers, feature_group_count=problem.groups
+    )
+
+
+def input_grad(problem: ConvProblem, g: Array, w: Array) -> Array:
+    """A forward pass of the adjoint.
+
+    XLA takes a convolution with a kernel that comes out of a reversal for cuDNN's input gradient, which
+    multiplies no inserted zeros. The barrier keeps the kernel of a transposed convolution, already flipped,
+    from being flipped back.
+    """
+    w = lax.optimization_barrier(w)
+    flipped = lax.rev(swap_channels(w, problem.groups), range(problem.rank))
+    return forward(problem.input_adjoint(), g, flipped)
 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
@@ -36,7 +53,7 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
         (rank + 1, 0, *spatial), (rank + 1, 0, *spatial), (rank, rank + 1, *range(rank))
     )
     windows = tuple(w.kernel_adjoint() for w in problem.windows)
-    return _convolution(problem, windows, x, g, numbers, batch_group_count=problem.groups)
+    return _convolution(problem, windows, x, g, problem.w_dtype, numbers, batch_group_count=problem.groups)
 
 
 def _convolution(
@@ -44,13 +61,14 @@ def _convolution(
     windows: tuple[Window, ...],
     a: Array,
     b: Array,
+    dtype: str,
     numbers: lax.ConvDimensionNumbers,
     **groups: Any,
 ) -> Array:
     acc = accumulator(problem)
     if a.dtype != b.dtype:
         a, b = a.astype(acc), b.astype(acc)
-    a, windows = crop(a, tuple(w.exact() for w in windows), numbers.lhs_spec[2:])
+    a, windows = crop(a, windows, numbers.lhs_spec[2:])
     return lax.conv_general_dilated(
         a,
         b,
@@ -60,19 +78,30 @@ def _convolution(
         [w.dilation for w in windows],
         numbers,
         precision=problem.precision,
-        preferred_element_type=acc,
+        preferred_element_type=a.dtype if rounds_once(a, dtype) else acc,
         **groups,
     )
 
 
+def rounds_once(a: Array, dtype: str) -> bool:
+    """Whether a result of the operands' own narrow floats is summed in wider ones all the same.
+
+    cuDNN and the TPU's matrix unit do so. Asked for the wide sum instead, XLA widens the operands for cuDNN.
+    """
+    narrow = a.dtype.name in ("bfloat16", "float16") and a.dtype == jnp.dtype(dtype)
+    return narrow and jax.default_backend() != "cpu"
+
+
 def crop(a: Array, windows: tuple[Window, ...], axes: Sequence[int]) -> tuple[Array, tuple[Window, ...]]:
-    """Slice off what negative padding crops: XLA reads out of bounds for some (openxla/xla issue 48713)."""
+    """Slice off what negative padding crops: on CPUs XLA reads out of bounds for some (xla issue 48713)."""
     kept = []
     for w, axis in zip(windows, axes, strict=True):
-        if w.base_dilation == 1 and min(w.lo, w.hi) < 0:
-            start, stop = max(0, -w.lo), w.in_size - max(0, -w.hi)
-            a = lax.slice_in_dim(a, min(start, w.in_size), max(stop, min(start, w.in_size)), axis=axis)
-            w = dataclasses.replace(w, in_size=a.shape[axis], lo=max(0, w.lo), hi=max(0, w.hi))
+        if min(w.lo, w.hi) < 0 and jax.default_backend() == "cpu":
+            w = w.exact()
+            if w.base_dilation == 1:
+                start, stop = max(0, -w.lo), w.in_size - max(0, -w.hi)
+                a = lax.slice_in_dim(a, min(start, w.in_size), max(stop, min(start, w.in_size)), axis=axis)
+                w = dataclasses.replace(w, in_size=a.shape[axis], lo=max(0, w.lo), hi=max(0, w.hi))
         kept.append(w)
     return a, tuple(kept)
 
@@ -83,4 +112,4 @@ def supports(problem: ConvProblem, pass_: Pass) -> str | None:
     return None
 
 
-ALGORITHM = Algorithm("xla", supports, forward, kernel_grad, takes_dilated_input=True)
+ALGORITHM = Algorithm("xla", supports, forward, kernel_grad, input_grad, takes_dilated_input=True)

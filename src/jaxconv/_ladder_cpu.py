@@ -1,0 +1,143 @@
+"""The choice on a CPU: the first that suits and supports the problem, never XLA's convolution.
+
+    winograd    2 to 5 taps in a phase, where the multiplications saved outweigh the transforms, 16 tiles
+    fft         kernels so large that transforms of the maps cost less than the products
+    depthwise   one channel to sum over in each group: nothing to contract, a sum of taps
+    grouped     any other groups
+    direct      kernel gradients of thin, small kernels whose windows hardly overlap
+    banded      thin patches that neighbouring outputs share along the last axis
+    gemm        everything else
+
+Constants are from `python experiments/speed/run.py` on 2 cores of an AMD EPYC (Zen 5, AVX-512), jaxlib
+0.10.2, 2026-11-22, where no other date stands; the runs are in `experiments/speed/results`.
+"""
+
+from __future__ import annotations
+
+from ._problem import ConvProblem, Pass
+from .algorithms import BY_NAME, Ladder
+from .algorithms._lanes import is_unrolled
+from .algorithms._winograd_plan import count_products
+from .algorithms.fft import count_values, spectrum_products
+
+# Winograd's products over the direct ones, at most, and channels on both sides times the share of products
+# saved, at least, for the transforms to pay: 3 taps want 14 channels on two axes, 20 on one. Strides of two
+# make 25 products of 36, and a saving that small asks for more channels (2026-11-25, AMD EPYC Zen 4).
+WINOGRAD_PRODUCTS, WINOGRAD_SAVINGS = 0.65, 10
+WINOGRAD_MOST_PRODUCTS, WINOGRAD_MOST_SAVINGS = 0.7, 30
+
+# Tiles in the batch from which the transformed kernel, read once per batch, is shared widely enough.
+WINOGRAD_TILES = 16
+
+# Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: against thin
+# products, of fewer channels on a side than the last, and against full ones (2026-11-24, kernels of 5 to 63
+# taps an axis, 31 to 1001 on one).
+FFT_THIN_PRODUCTS = 120
+FFT_PRODUCTS = 350
+FFT_THIN_CHANNELS = 24
+
+# The most values of a kernel's spectrum, which stays whole in memory.
+FFT_KERNEL_VALUES = 2**25
+
+# The next from jaxconv.tune's races over 60 shapes of 1 to 64 channels, 2026-11-24, AMD EPYC (Zen 4).
+
+# A dense pass without channels to sum over is a sum of taps, if these are few for its lanes: taps at most, or
+# taps times lanes in an output and in a kernel gradient.
+LANE_TAPS = 16
+LANE_TERMS, LANE_GRADIENT_TERMS = 512, 900
+
+# Channels on either side below which patches of one output are too thin for a product; channels to sum over
+# from which they no longer are; strides in a window from which neighbours share enough of theirs.
+BANDED_CHANNELS = 12
+BANDED_SUM = 20
+BANDED_OVERLAP = 3
+
+# Taps and channels of a thin kernel, at most, whose gradient is one product a tap where windows share little.
+DIRECT_TAPS = 9
+DIRECT_CHANNELS = 48
+
+
+def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether the transforms, which cost C + O an output, save more multiplications than that."""
+    del pass_
+    if BY_NAME["winograd"].supports(problem, Pass.FORWARD) is not None:
+        return False
+    tiles, share = count_products(problem)
+    saved = (1 - share) * min(problem.in_channels, problem.out_channels)
+    few = share <= WINOGRAD_PRODUCTS and saved >= WINOGRAD_SAVINGS
+    some = share <= WINOGRAD_MOST_PRODUCTS and saved >= WINOGRAD_MOST_SAVINGS
+    return (few or some) and tiles >= WINOGRAD_TILES
+
+
+def suits_fft(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether the products outnumber the values to transform, and the kernel's spectrum fits."""
+    del pass_
+    if BY_NAME["fft"].supports(problem, Pass.FORWARD) is not None:
+        return False
+    problem = problem.sized()
+    signals, kernel = count_values(problem)
+    least = FFT_THIN_PRODUCTS if min(problem.channels_per_group) < FFT_THIN_CHANNELS else FFT_PRODUCTS
+    saved = problem.flops(Pass.FORWARD) / 2 - spectrum_products(problem)
+    return kernel <= FFT_KERNEL_VALUES and saved >= least * (signals + kernel)
+
+
+def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether there is nothing to contract: one channel in each group, or in a dense pass with few taps."""
+    if problem.groups > 1 or problem.in_channels == problem.out_channels == 1:
+        return True
+    terms = problem.taps * max(problem.in_channels, problem.out_channels)
+    if pass_ is not Pass.KERNEL_GRAD:
+        return summed_channels(problem, pass_) == 1 and (problem.taps <= LANE_TAPS or terms <= LANE_TERMS)
+    if not problem.rank or min(problem.in_channels, problem.out_channels) > 1:
+        return False
+    few = problem.out_channels == 1 or (problem.rank > 1 and terms <= LANE_GRADIENT_TERMS)
+    return few and is_unrolled(problem.windows)
+
+
+def summed_channels(problem: ConvProblem, pass_: Pass) -> int:
+    """How many channels an output, or a sample of an input gradient, sums over."""
+    return problem.out_channels if pass_ is Pass.INPUT_GRAD else problem.in_channels
+
+
+def suits_grouped(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether there are groups to hold apart."""
+    del pass_
+    return problem.groups > 1
+
+
+def is_thin(problem: ConvProblem) -> bool:
+    return min(problem.in_channels, problem.out_channels) < BANDED_CHANNELS
+
+
+def neighbours_share(problem: ConvProblem) -> bool:
+    """Whether windows overlap widely along the last axis."""
+    return problem.rank > 0 and problem.windows[-1].size >= BANDED_OVERLAP * problem.windows[-1].stride
+
+
+def suits_direct(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether a kernel gradient's patches would be copies that hardly any output shares."""
+    narrow = max(problem.in_channels, problem.out_channels) <= DIRECT_CHANNELS
+    few = 1 < problem.taps <= DIRECT_TAPS and max(problem.strides, default=1) > 1
+    return pass_ is Pass.KERNEL_GRAD and few and narrow and is_thin(problem) and not neighbours_share(problem)
+
+
+def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether patches are thin and overlap along the last axis."""
+    short_sum = pass_ is Pass.KERNEL_GRAD or summed_channels(problem, pass_) < BANDED_SUM
+    return short_sum and is_thin(problem) and neighbours_share(problem)
+
+
+def suits_all(problem: ConvProblem, pass_: Pass) -> bool:
+    del problem, pass_
+    return True
+
+
+LADDER: Ladder = (
+    ("winograd", suits_winograd, "fewer multiplications for a small, dense kernel over many channels"),
+    ("fft", suits_fft, "a kernel this large costs more than the transforms that avoid it"),
+    ("depthwise", suits_depthwise, "one channel to sum over leaves an elementwise sum of taps"),
+    ("grouped", suits_grouped, "groups of a few channels go side by side, or in one batched product"),
+    ("direct", suits_direct, "few taps and channels, windows that share little: one product a tap"),
+    ("banded", suits_banded, "few channels make thin patches, which neighbouring outputs share"),
+    ("gemm", suits_all, "patches times matrix suits every problem"),
+)
