@@ -183,7 +183,7 @@ LAYERS = [
     ["_window", "_workloads", "_front"],
     ["_layout", "_dtypes", "_extend"],
     ["_problem"],
-    ["_patches"],
+    ["_patches", "_ladder"],
     ["algorithms", "_plans"],
     ["_ladder_cpu", "_ladder_gpu"],
     ["_select"],

@@ -261,6 +261,14 @@ def test_fast_functions_are_warmed_up_and_called_many_times_a_sample(speed: Any)
     assert len(calls) == 1 + measure.MOST_CALLS
 
 
+@pytest.mark.parametrize(("queued", "waits"), [(False, 1 + 4), (True, 1 + 1)])
+def test_queued_calls_of_a_sample_wait_for_the_last_alone(queued: bool, waits: int, speed: Any) -> None:
+    waited: list[Any] = []
+    task = speed("measure").Task("", lambda: 0, waited.append, queued, calls=4)
+    task.sample()
+    assert len(waited) == waits
+
+
 def test_median_and_spread(speed: Any) -> None:
     task = speed("measure").Task("", lambda: None, lambda _: None)
     task.samples_ms = [9.0, 2.0, 1.0, 3.0, 4.0]

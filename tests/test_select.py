@@ -51,7 +51,7 @@ CHOICES = [
 ]  # fmt: skip
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators take XLA's")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the ladder of a CPU")
 @pytest.mark.parametrize(("x", "kernel", "options", "name"), CHOICES)
 def test_choice(x: Any, kernel: Any, options: dict[str, Any], name: str | tuple[str, str, str]) -> None:
     plan = jaxconv.explain(x, kernel, **options)
@@ -59,7 +59,7 @@ def test_choice(x: Any, kernel: Any, options: dict[str, Any], name: str | tuple[
     assert tuple(p.algorithm for p in plan.passes) == names
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators take XLA's")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the ladder of a CPU")
 def test_integers_take_no_algorithm_of_fractions() -> None:
     for x, kernel, options, _ in CHOICES:
         plan = jaxconv.explain(x, kernel, dtype="int8", **options)

@@ -14,8 +14,9 @@ Constants are from `python experiments/speed/run.py` on 2 cores of an AMD EPYC (
 
 from __future__ import annotations
 
+from ._ladder import Ladder, suits_all
 from ._problem import ConvProblem, Pass
-from .algorithms import BY_NAME, Ladder
+from .algorithms import BY_NAME
 from .algorithms._lanes import is_unrolled
 from .algorithms._winograd_plan import count_products
 from .algorithms.fft import count_values, spectrum_products
@@ -125,11 +126,6 @@ def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether patches are thin and overlap along the last axis."""
     short_sum = pass_ is Pass.KERNEL_GRAD or summed_channels(problem, pass_) < BANDED_SUM
     return short_sum and is_thin(problem) and neighbours_share(problem)
-
-
-def suits_all(problem: ConvProblem, pass_: Pass) -> bool:
-    del problem, pass_
-    return True
 
 
 LADDER: Ladder = (

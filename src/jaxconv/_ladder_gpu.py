@@ -8,17 +8,18 @@
     xla         everything else
 
 XLA slides the cotangent over the input to get a dilated kernel's gradient, with the dilation as the stride,
-and cuDNN sees an ordinary convolution whose kernel is as large as the output: 15 ms where 0.03 do (jax issue
-26266). With one channel it pads, copies or picks a slow kernel: 41 ms where 0.04 and 0.02 do (jax issues
+and cuDNN sees an ordinary convolution whose kernel is as large as the output: 15 ms where 0.05 do (jax issue
+26266). With one channel it pads, copies or picks a slow kernel: 41 ms where 0.05 do (jax issues
 31662 and 23783).
 
-Constants and figures are of an NVIDIA H100, jaxlib 0.11.2, 2026-11-25 (`experiments/speed/results/gpu`).
+Figures are of an NVIDIA H100, jaxlib 0.11.2, 2026-11-25 (`experiments/speed/results/gpu`). The constants
+below come from a race of the candidates there, each in a loop inside one program.
 """
 
 from __future__ import annotations
 
+from ._ladder import Ladder, suits_all
 from ._problem import ConvProblem, Pass
-from .algorithms import Ladder
 
 # Channels of a group, at most, for sums over groups side by side to beat cuDNN: measured at 4 alone.
 GROUP_CHANNELS = 4
@@ -64,11 +65,6 @@ def suits_grouped(problem: ConvProblem, pass_: Pass) -> bool:
 def suits_gemm(problem: ConvProblem, pass_: Pass) -> bool:
     thin = problem.taps > 1 and min(problem.in_channels, problem.out_channels) == 1
     return problem.groups == 1 and (thin or slides_with_gaps(problem, pass_) or is_exact(problem))
-
-
-def suits_all(problem: ConvProblem, pass_: Pass) -> bool:
-    del problem, pass_
-    return True
 
 
 LADDER: Ladder = (

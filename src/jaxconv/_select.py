@@ -14,12 +14,14 @@ from typing import Any
 import jax
 
 from . import _ladder_cpu, _ladder_gpu
+from ._ladder import suits_all
 from ._plans import Measured, current
 from ._problem import ConvProblem, Pass
 from .algorithms import BY_NAME, Algorithm
 
 AUTO = "auto"
 LADDERS = {"cpu": _ladder_cpu.LADDER, "gpu": _ladder_gpu.LADDER}
+ELSEWHERE = (("xla", suits_all, "accelerators bring tuned convolutions of their own"),)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,10 +95,11 @@ def _measured(problem: ConvProblem, pass_: Pass, policy: Policy) -> tuple[Algori
 
 def _auto(problem: ConvProblem, pass_: Pass, platform: str) -> tuple[Algorithm, str]:
     """The platform's ladder, top to bottom."""
-    for name, suits, reason in LADDERS.get(platform, ()):
-        if suits(problem, pass_) and BY_NAME[name].supports(problem, pass_) is None:
-            return BY_NAME[name], reason
-    return BY_NAME["xla"], "accelerators bring tuned convolutions of their own"
+    return next(
+        (BY_NAME[name], reason)
+        for name, suits, reason in LADDERS.get(platform, ELSEWHERE)
+        if suits(problem, pass_) and BY_NAME[name].supports(problem, pass_) is None
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

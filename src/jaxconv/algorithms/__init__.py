@@ -1,7 +1,7 @@
 """Every algorithm, one file each, in the order in which they are listed and tested."""
 
 from . import banded, depthwise, direct, fft, gemm, grouped, winograd, xla
-from ._record import Algorithm, Ladder
+from ._record import Algorithm
 
 ALGORITHMS: tuple[Algorithm, ...] = (
     direct.ALGORITHM,
@@ -16,4 +16,4 @@ ALGORITHMS: tuple[Algorithm, ...] = (
 
 BY_NAME: dict[str, Algorithm] = {a.name: a for a in ALGORITHMS}
 
-__all__ = ["ALGORITHMS", "BY_NAME", "Algorithm", "Ladder"]
+__all__ = ["ALGORITHMS", "BY_NAME", "Algorithm"]

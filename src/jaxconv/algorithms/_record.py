@@ -19,9 +19,6 @@ from ._stages import apart
 
 PassFunction: TypeAlias = Callable[[ConvProblem, Array, Array], Array]
 
-# Rungs from the top: an algorithm's name, whether it is to be taken for a pass, and the reason in words.
-Ladder: TypeAlias = tuple[tuple[str, Callable[[ConvProblem, Pass], bool], str], ...]
-
 
 @dataclasses.dataclass(frozen=True)
 class Algorithm:

@@ -1,0 +1,17 @@
+"""What the ladder of a platform is: the choice of an algorithm as a list to go down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from ._problem import ConvProblem, Pass
+
+# Rungs from the top: an algorithm's name, whether it is to be taken for a pass, and the reason in words.
+Ladder: TypeAlias = tuple[tuple[str, Callable[[ConvProblem, Pass], bool], str], ...]
+
+
+def suits_all(problem: ConvProblem, pass_: Pass) -> bool:
+    """The condition of a last rung."""
+    del problem, pass_
+    return True
