@@ -1,5 +1,6 @@
 """Strict JAX for every test: 64-bit types, no silent promotion. Slow tests only when asked for."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -31,6 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # XLA reads them with its first program, and the last of two that contradict each other counts.
     if not config.getoption("--optimized") and CHEAP not in flags:
         os.environ["XLA_FLAGS"] = f"{CHEAP} {flags}"
+    # Tracing makes objects by the million, few in cycles, and looking for those takes a tenth of its time.
+    gc.freeze()
+    gc.set_threshold(200_000, 50, 100)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
