@@ -22,6 +22,13 @@ def interpret(function: Callable[..., Any], *operands: np.ndarray) -> list[np.nd
 
 
 def compiled(function: Callable[..., Any], *operands: np.ndarray) -> list[Any]:
-    """The same from XLA, compiled for one run: without optimization that takes half the time."""
-    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    """The same from XLA, compiled for one run: without optimization that takes half the time.
+
+    With the emitters that `conftest` turns off, for a maximum over many taps.
+    """
+    options = {
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+        "xla_cpu_use_fusion_emitters": True,
+    }
     return jax.tree.leaves(jax.jit(function, compiler_options=options)(*operands))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from interpreter import compiled
 from jaxconv._pool_argmax import max_pool_with_argmax, max_unpool
 from jaxconv._pool_norm import lp_pool
 
@@ -46,7 +47,11 @@ def test_positions_and_unpooling(rank: int, geometry: tuple[int, ...]) -> None:
     pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[rank - 1]
     unpool = (F.max_unpool1d, F.max_unpool2d, F.max_unpool3d)[rank - 1]
     expected, where = pool(first(x), k, s, p, d, return_indices=True)
-    values, positions = max_pool_with_argmax(x, (k,) * rank, s, [(p, p)] * rank, window_dilation=d)
+
+    def ours(x: Any) -> tuple[jax.Array, jax.Array]:
+        return max_pool_with_argmax(x, (k,) * rank, s, [(p, p)] * rank, window_dilation=d)
+
+    values, positions = compiled(ours, x)
     np.testing.assert_array_equal(values, last(expected))
     np.testing.assert_array_equal(positions, last(where))
     back = unpool(expected, where, k, s, p, output_size=x.shape[1:-1]) if d == 1 else None
