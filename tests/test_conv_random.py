@@ -28,12 +28,13 @@ def check(operation: Callable[[Rng, int], Case], seed: int, evaluate: Callable[.
 
     def derivatives(dy: Any, *operands: Any) -> Any:
         def slope(dy: Any, *operands: Any) -> Any:
-            found = jax.vjp(ours, *operands)[1](dy)
-            return sum((g * a).sum() for g, a in zip(found, weights, strict=True)), found
+            y, pull_back = jax.vjp(ours, *operands)
+            found = pull_back(dy)
+            return sum((g * a).sum() for g, a in zip(found, weights, strict=True)), (y, *found)
 
-        wanted = range(len(operands) + 1)
-        seconds, firsts = jax.grad(slope, tuple(wanted), has_aux=True)(dy, *operands)
-        return ours(*operands), *firsts, *seconds
+        wanted = tuple(range(len(operands) + 1))
+        seconds, values_and_firsts = jax.grad(slope, wanted, has_aux=True)(dy, *operands)
+        return *values_and_firsts, *seconds
 
     got = evaluate(derivatives, dy.detach().numpy(), *operands)
     for mine, peer in zip(got, (y, *firsts, *seconds), strict=True):

@@ -206,8 +206,13 @@ def check(
     seconds = torch.autograd.grad((dx * first(a)).sum(), (leaf, dy), allow_unused=True)
 
     def derivatives(x: Any, dy: Any) -> Any:
-        pull = lambda x, dy: jax.vjp(ours, x)[1](dy)[0]  # noqa: E731
-        return ours(x), pull(x, dy), *jax.grad(lambda x, dy: (pull(x, dy) * a).sum(), (0, 1))(x, dy)
+        def slope(x: Any, dy: Any) -> Any:
+            y, pull_back = jax.vjp(ours, x)
+            (dx,) = pull_back(dy)
+            return (dx * a).sum(), (y, dx)
+
+        seconds, value_and_first = jax.grad(slope, (0, 1), has_aux=True)(x, dy)
+        return *value_and_first, *seconds
 
     back = lambda t: np.moveaxis(t.detach().numpy(), 1, -1)  # noqa: E731
     got = evaluate(derivatives, x, back(dy))
