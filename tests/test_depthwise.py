@@ -37,6 +37,7 @@ PROBLEMS: dict[str, Description] = {
     "line": ((2, 21, 4), (5, 1, 4), 4, {"kernel_dilation": 2}),
     "long_line": ((2, 150, 4), (3, 1, 4), 4, {"strides": 1}),
     "long_line_and_rest": ((1, 331, 4), (5, 1, 4), 4, {"strides": 2}),
+    "wide_tap_rows": ((1, 5, 140, 4), (7, 2, 1, 4), 4, {}),
     "long_kernel": ((1, 80, 4), (70, 1, 4), 4, {"padding": 2}),
     "volume": ((2, 5, 4, 6, 4), (3, 2, 3, 1, 4), 4, {"strides": (1, 2, 1)}),
     "single_image_single_column": ((1, 9, 1, 8), (3, 1, 1, 8), 8, {}),
@@ -135,6 +136,8 @@ def test_every_path_is_taken() -> None:
     assert windows["long_kernel"][-1].size > _lanes.MAX_ROW_TAPS
     assert windows["long_line"][-1].out_size > _lanes.MAX_COLUMNS
     assert windows["long_line_and_rest"][-1].out_size > _lanes.MAX_COLUMNS
+    assert windows["wide_tap_rows"][-1].out_size > _lanes.MAX_COLUMNS
+    assert not _lanes.is_unrolled(windows["wide_tap_rows"])
     assert not any(windows["long_line_and_rest"][-1].out_size % n == 0 for n in range(33, 65))
 
 

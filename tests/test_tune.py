@@ -33,7 +33,9 @@ def rule_before_and_after() -> Iterator[None]:
 def quick_race(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """No clock: the winner of each pass is the one named here, gemm unless told. Few programs to compile."""
     favourites: dict[str, str] = {}
-    few = [algorithm for algorithm in _tune.ALGORITHMS if algorithm.name in ("direct", "gemm", "banded")]
+    few = [
+        algorithm for algorithm in _tune.ALGORITHMS if algorithm.name in ("direct", "outer", "gemm", "banded")
+    ]
     monkeypatch.setattr(_tune, "ALGORITHMS", few)
 
     def race(calls: Any, a: Any, b: Any) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The choice on a CPU: the first that suits and supports the problem, never XLA's convolution.
 
+    outer       few taps and channels to sum over: no patches, a sum of outer products
     winograd    2 to 5 taps in a phase, where the multiplications saved outweigh the transforms, 16 tiles
     fft         kernels so large that transforms of the maps cost less than the products
     depthwise   one channel to sum over in each group: nothing to contract, a sum of taps
@@ -14,12 +15,22 @@ Constants are from `python experiments/speed/run.py` on 2 cores of an AMD EPYC (
 
 from __future__ import annotations
 
+import math
+
 from ._ladder import Ladder, suits_all
 from ._problem import ConvProblem, Pass
 from .algorithms import BY_NAME
 from .algorithms._lanes import is_unrolled
 from .algorithms._winograd_plan import count_products
 from .algorithms.fft import count_values, spectrum_products
+from .algorithms.gemm import is_view
+
+# Channels to sum over, at most: where Winograd suits too, where a pass runs in phases, and for each lane of
+# the result. Lanes from which one channel goes here. Lanes and products of channels of a kernel gradient,
+# at most. From races over 300 shapes of 1 to 128 channels (2026-11-26, AMD EPYC Zen 4).
+OUTER_SUM, OUTER_PHASE_SUM, OUTER_SUM_PER_LANE = 16, 8, 3
+OUTER_LANES = 8
+OUTER_GRADIENT_LANES, OUTER_GRADIENT_PRODUCTS = 20, 256
 
 # Winograd's products over the direct ones, at most, and channels on both sides times the share of products
 # saved, at least, for the transforms to pay: 3 taps want 14 channels on two axes, 20 on one. Strides of two
@@ -56,6 +67,33 @@ BANDED_OVERLAP = 3
 # Taps and channels of a thin kernel, at most, whose gradient is one product a tap where windows share little.
 DIRECT_TAPS = 9
 DIRECT_CHANNELS = 48
+
+
+def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether a pass sums over few channels, for lanes enough, and patches would be copies."""
+    if problem.rank == 0 or is_view(problem.windows):
+        return False
+    cin, cout = problem.channels_per_group
+    if pass_ is Pass.KERNEL_GRAD:
+        few = cout <= OUTER_GRADIENT_LANES and cin * cout <= OUTER_GRADIENT_PRODUCTS
+        return problem.groups == 1 and problem.rank > 1 and min(cin, cout) > 1 and few
+    summed, lanes = (cout, cin) if pass_ is Pass.INPUT_GRAD else (cin, cout)
+    if problem.groups > 1:
+        return summed > 1
+    if summed == 1:
+        return lanes >= OUTER_LANES
+    if phases(problem, pass_) > 1:
+        return summed <= min(OUTER_PHASE_SUM, OUTER_SUM_PER_LANE * lanes)
+    return summed <= OUTER_SUM_PER_LANE * lanes and (
+        summed <= OUTER_SUM or not suits_winograd(problem, pass_)
+    )
+
+
+def phases(problem: ConvProblem, pass_: Pass) -> int:
+    """Residue classes that a pass computes apart and interleaves."""
+    if pass_ is Pass.INPUT_GRAD:
+        return math.prod(problem.strides)
+    return math.prod(w.base_dilation for w in problem.windows)
 
 
 def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
@@ -129,6 +167,7 @@ def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
 
 
 LADDER: Ladder = (
+    ("outer", suits_outer, "few taps and channels to sum over: a sum of outer products, without patches"),
     ("winograd", suits_winograd, "fewer multiplications for a small, dense kernel over many channels"),
     ("fft", suits_fft, "a kernel this large costs more than the transforms that avoid it"),
     ("depthwise", suits_depthwise, "one channel to sum over leaves an elementwise sum of taps"),

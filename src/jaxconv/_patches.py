@@ -206,7 +206,8 @@ def forward_by_phases(
             shape = (x.shape[0], *sizes, problem.out_channels)
             return jnp.zeros(shape, problem.y_dtype)
         taps = residues(w, 0, [p.tap_start for p in chosen], [p.tap_step for p in chosen])
-        return forward(problem.with_windows([p.window for p in chosen]), x, taps)
+        y = forward(problem.with_windows([p.window for p in chosen]), x, taps)
+        return y.astype(problem.y_dtype)
 
     return output(0, ())
 

@@ -1,10 +1,11 @@
 """Every algorithm, one file each, in the order in which they are listed and tested."""
 
-from . import banded, depthwise, direct, fft, gemm, grouped, winograd, xla
+from . import banded, depthwise, direct, fft, gemm, grouped, outer, winograd, xla
 from ._record import Algorithm
 
 ALGORITHMS: tuple[Algorithm, ...] = (
     direct.ALGORITHM,
+    outer.ALGORITHM,
     gemm.ALGORITHM,
     banded.ALGORITHM,
     winograd.ALGORITHM,

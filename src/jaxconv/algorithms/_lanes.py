@@ -25,6 +25,8 @@ MAX_ROW_TAPS = 64
 MAX_COLUMNS, BLOCK_COLUMNS = 128, 64
 # Terms of one fused sum over columns: more overflow the L1 cache, fewer leave more partial sums.
 MAX_TERMS = 28
+# Partial sums of one fused sum that do not wait for one another.
+CHAINS = 4
 # Terms of all rows together that are written out: compile time grows with every one, to half a second.
 MAX_UNROLLED_TERMS = 384
 
@@ -39,6 +41,11 @@ def scale(x: Array, w: Array) -> Array:
 
 def add_up(terms: Iterable[Array]) -> Array:
     return functools.reduce(lax.add, terms)
+
+
+def add_in_chains(terms: Sequence[Array]) -> Array:
+    """The sum of terms as partial sums that do not wait for one another."""
+    return add_up([add_up(terms[i::CHAINS]) for i in range(min(CHAINS, len(terms)))])
 
 
 def by_tap(w: Array, rank: int) -> dict[Tap, Array]:
@@ -109,6 +116,15 @@ def folded_images(windows: Sequence[Window], batch: int) -> int:
     return next(n for n in range(max(1, most), 0, -1) if batch % n == 0)
 
 
+def tap_gradients(windows: Sequence[Window], x: Array, g: Array, unrolled: bool) -> Array:
+    """x times g summed over batch and space, for every tap: `[R, K, *L]`, R rows written out or in a loop."""
+    if unrolled:
+        return row_gradients(windows, x, g)
+    x, windows = with_padding(x, windows)
+    indices, row = tap_rows(windows)
+    return lax.map(lambda index: row_gradients(row, row_slice(windows, x, index), g), indices)
+
+
 def row_gradients(windows: Sequence[Window], x: Array, g: Array) -> Array:
     """x times g summed over batch and space, for all taps of `windows`: `[rows, K, *L]`.
 
@@ -134,7 +150,7 @@ def block_sums(windows: Sequence[Window], x: Array, g: Array) -> list[list[Array
             return [jnp.zeros((*[0] * len(windows), windows[-1].size, *lanes), x.dtype)]
         pairs = [meeting_slices(windows, lead, sources[j], g, images, i, j) for i, j in spots]
         products = [scale(a, b) for a, b in pairs]
-        return [add_up(products[start : start + length]) for start in range(0, len(spots), length)]
+        return [add_in_chains(products[start : start + length]) for start in range(0, len(spots), length)]
 
     return [row_sums(lead) for lead in all_taps([w.size for w in windows[:-1]])]
 
@@ -196,8 +212,9 @@ def meeting_slices(
 
 def long_row_gradients(windows: Sequence[Window], x: Array, g: Array) -> Array:
     """`row_gradients` of an output too wide to write out: a loop over blocks of columns, and the rest."""
+    # Not those of the padded x, which may hold a sample that nothing reads.
+    axis, outputs = len(windows), windows[-1].out_size
     x, (*rows, last) = with_padding(x, windows)
-    axis, outputs = len(windows), last.out_size
     sizes = range(BLOCK_COLUMNS, BLOCK_COLUMNS // 2, -1)
     size = next((n for n in sizes if outputs % n == 0), BLOCK_COLUMNS)
 

@@ -25,13 +25,14 @@ from .._patches import Tap, all_taps, pad_to_windows, tap_slice, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._lanes import (
+    add_in_chains,
     add_up,
     by_tap,
     is_unrolled,
     materialise,
-    row_gradients,
     row_slice,
     scale,
+    tap_gradients,
     tap_rows,
     with_padding,
 )
@@ -42,11 +43,11 @@ from ._stages import apart, separately
 MAX_BORDER_TERMS = 160
 # Terms of one fused sum. Kernels with more taps loop over their rows: compile time grows with every term.
 MAX_FUSED_TAPS = 64
-# Lanes of a block, about, and blocks, at most, whose rows of input and taps share the L1 cache; lanes that a
-# block should be a multiple of: with 60 or 54 it took 1.3 to 1.5 times as long. Partial sums that do not wait
-# for each other. Together they take the step of ConvNeXt to 0.9 of its time, single layers to 0.65 at best
-# (2026-11-24 and 25, AMD EPYC Zen 4, 32 KiB of L1).
-BLOCK_LANES, MAX_BLOCKS, VECTOR_LANES, CHAINS = 64, 4, 16, 4
+# Lanes of a block, about, and blocks, at most, whose rows of input and taps share the L1 cache; lanes that
+# a block should be a multiple of: with 60 or 54 it took 1.3 to 1.5 times as long. They take the step of
+# ConvNeXt to 0.9 of its time, single layers to 0.65 at best (2026-11-24 and 25, AMD EPYC Zen 4, 32 KiB of
+# L1).
+BLOCK_LANES, MAX_BLOCKS, VECTOR_LANES = 64, 4, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +73,7 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
     acc = accumulator(problem)
     x, g = (spread(a.astype(acc), lanes(problem)) for a in (x, g))
-    if is_unrolled(problem.windows):
-        dw = row_gradients(problem.windows, x, g)
-    else:
-        x, windows = with_padding(x, problem.windows)
-        indices, row = tap_rows(windows)
-        dw = lax.map(lambda index: row_gradients(row, row_slice(windows, x, index), g), indices)
+    dw = tap_gradients(problem.windows, x, g, is_unrolled(problem.windows))
     cin, cout = problem.channels_per_group
     dw = dw.reshape(*problem.kernel_size, problem.groups, cin, cout)
     return jnp.moveaxis(dw, -2, -3).reshape(problem.kernel_shape)
@@ -183,7 +179,7 @@ def block_lanes(size: int) -> int:
 def sum_taps(windows: Sequence[Window], x: Array, w: Array) -> Array:
     """y `[N, *M, L]` from the padded x as one fused sum, of several that do not wait for each other."""
     terms = [scale(tap_slice(x, windows, tap), w_tap) for tap, w_tap in by_tap(w, len(windows)).items()]
-    return add_up([add_up(terms[i::CHAINS]) for i in range(min(CHAINS, len(terms)))])
+    return add_in_chains(terms)
 
 
 def sum_tap_rows(windows: Sequence[Window], x: Array, w: Array) -> Array:

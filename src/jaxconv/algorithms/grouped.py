@@ -1,10 +1,7 @@
 """Grouped: many narrow convolutions at once, elementwise or as one batched product.
 
-Lanes. With few channels per group the sum over them is short enough to be written out like the sum over taps.
-What is left is elementwise over groups r and channels c, o (`_lanes.py`):
-
-    y[n, m, r, o]     = sum_k sum_c x[n, m s + k d - lo, r, c] w[k, c, r, o]               (T2, T5)
-    dw[k, r, c, o]    = sum_n sum_m x[n, m s + k d - lo, r, c] g[n, m, r, o]               (T7)
+Lanes. With few channels per group the sum over them is short enough to be written out like the sum over taps,
+and all groups lie side by side in one sum of outer products (`_outer_products.py`).
 
 Products. Otherwise every group is a dense convolution of its own. In group-major order [G, N, *S, C/G] one
 batched product multiplies the patches X of all groups by their kernels: Y = X W, dW^T = G^T X. In the order
@@ -18,16 +15,16 @@ from __future__ import annotations
 import math
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
-from .._patches import Tap, all_taps, contract, pad_to_windows, stack_taps, tap_slice
-from .._problem import ConvProblem, Pass, accumulator
+from .._patches import contract, pad_to_windows, stack_taps
+from .._problem import ConvProblem, Pass
 from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
-from ._lanes import add_up, by_tap, is_unrolled, materialise, row_gradients, scale, with_padding
+from ._lanes import is_unrolled
+from ._outer_products import correlate_outer_products, count_terms, sum_outer_products
 from ._record import Algorithm
 
-# Terms T C/G of a forward pass on lanes. Somewhere above, XLA's CPU backend no longer vectorises their sum:
-# with 144 terms it took 75 ms, with 72 it ran at a third of that work's product.
+# Terms T C/G of a forward pass on lanes.
 MAX_LANE_TERMS = 72
 # Products (C/G) (O/G) per group of a kernel gradient on lanes: they are as many partial sums.
 MAX_LANE_PRODUCTS = 256
@@ -36,42 +33,16 @@ BLOCK_BYTES = 4 << 20
 
 
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
-    if problem.taps * problem.channels_per_group[0] <= MAX_LANE_TERMS:
-        return forward_on_lanes(problem, x, w)
+    if count_terms(problem, Pass.FORWARD) <= MAX_LANE_TERMS:
+        return sum_outer_products(problem, x, w)
     return forward_by_products(problem, x, w)
 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
     products = math.prod(problem.channels_per_group)
     if products <= MAX_LANE_PRODUCTS and is_unrolled(problem.windows):
-        return kernel_grad_on_lanes(problem, x, g)
+        return correlate_outer_products(problem, x, g)
     return kernel_grad_by_products(problem, x, g)
-
-
-def forward_on_lanes(problem: ConvProblem, x: Array, w: Array) -> Array:
-    acc = accumulator(problem)
-    cin, cout = problem.channels_per_group
-    x, windows = with_padding(x.astype(acc), problem.windows)
-    x = x.reshape(*x.shape[:-1], problem.groups, cin)
-    # The kernel of an input gradient is a reversed view; read through it, the sum below is not vectorised.
-    w = materialise(w.astype(acc).reshape(*problem.kernel_size, cin, problem.groups, cout), 0)
-
-    channels = [lax.slice_in_dim(x, c, c + 1, axis=x.ndim - 1) for c in range(cin)]
-    lanes_of = by_tap(w, problem.rank + 1)
-
-    def term(tap: Tap, channel: int) -> Array:
-        return scale(tap_slice(channels[channel], windows, tap), lanes_of[*tap, channel])
-
-    y = add_up(term(tap, channel) for tap in all_taps(problem.kernel_size) for channel in range(cin))
-    return y.reshape(*y.shape[:-2], -1)
-
-
-def kernel_grad_on_lanes(problem: ConvProblem, x: Array, g: Array) -> Array:
-    acc = accumulator(problem)
-    x = x.astype(acc).reshape(*x.shape[:-1], problem.groups, -1, 1)
-    g = g.astype(acc).reshape(*g.shape[:-1], problem.groups, 1, problem.channels_per_group[1])
-    dw = row_gradients(problem.windows, x, g)
-    return jnp.moveaxis(dw, -3, -2).reshape(problem.kernel_shape)
 
 
 def forward_by_products(problem: ConvProblem, x: Array, w: Array) -> Array:

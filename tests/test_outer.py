@@ -1,0 +1,111 @@
+"""Outer: every pass against the oracle, in one sum and many, lanes padded or not, whole and in blocks."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxconv._problem import Pass, make_problem
+from jaxconv.algorithms import _outer_products
+from jaxconv.algorithms._outer_products import count_terms
+from jaxconv.algorithms.outer import ALGORITHM, MAX_TERMS
+from test_depthwise import Description, by_pass, check, check_structure, problem_and_data
+
+# name: input, kernel, groups, options
+PROBLEMS: dict[str, Description] = {
+    "whole_vectors": ((2, 9, 8, 3), (3, 3, 3, 16), 1, {}),
+    "padded_vectors": ((3, 9, 8, 5), (3, 2, 5, 6), 1, {}),
+    "few_lanes": ((2, 9, 8, 2), (3, 3, 2, 3), 1, {}),
+    "one_term": ((2, 9, 8, 1), (1, 1, 1, 8), 1, {"strides": 2}),
+    "strided": ((2, 9, 10, 4), (3, 5, 4, 9), 1, {"strides": (2, 3), "padding": "VALID"}),
+    "dilated": ((2, 9, 10, 3), (3, 2, 3, 8), 1, {"kernel_dilation": (2, 3)}),
+    "transposed": ((2, 5, 4, 3), (3, 4, 3, 8), 1, {"input_dilation": (2, 3), "padding": [(2, 1), (0, 3)]}),
+    "cropped": ((2, 9, 9, 3), (3, 3, 3, 8), 1, {"padding": [(3, -1), (-2, 4)]}),
+    "line": ((2, 140, 3), (5, 3, 8), 1, {}),
+    "volume": ((2, 5, 4, 6, 2), (3, 2, 3, 2, 4), 1, {"strides": (1, 2, 1)}),
+    "groups": ((2, 9, 8, 12), (3, 3, 3, 8), 4, {}),
+    "groups_strided": ((2, 9, 10, 8), (3, 3, 4, 6), 2, {"strides": (2, 3)}),
+    "depthwise": ((2, 5, 6, 6), (3, 3, 1, 12), 6, {}),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_values(name: str) -> None:
+    check(ALGORITHM, PROBLEMS[name])
+
+
+@pytest.mark.parametrize("name", ["whole_vectors", "padded_vectors", "line", "groups_strided"])
+def test_values_block_by_block(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_outer_products, "BLOCK_BYTES", 1)
+    check(ALGORITHM, PROBLEMS[name])
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64", "int8", "uint8", "int32", "complex64"])
+@pytest.mark.parametrize("name", ["padded_vectors", "groups_strided"])
+def test_dtypes(name: str, dtype: str) -> None:
+    check(ALGORITHM, PROBLEMS[name], dtype)
+
+
+@pytest.mark.parametrize("spoil", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["padded_vectors", "groups"])
+def test_non_finite_values_stay_in_their_lanes_and_windows(name: str, spoil: float) -> None:
+    check(ALGORITHM, PROBLEMS[name], spoil=spoil)
+
+
+@by_pass
+@pytest.mark.parametrize("name", ["padded_vectors", "strided", "transposed", "cropped", "groups"])
+def test_structure(name: str, which: Pass) -> None:
+    names = check_structure(ALGORITHM, PROBLEMS[name], which)
+    assert "mul" in names
+    assert which is Pass.KERNEL_GRAD or "dot_general" not in names
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_terms_are_the_most_that_meet_in_a_sum(name: str) -> None:
+    """Counted on ones, with windows that padding never cuts."""
+    x_shape, w_shape, groups, options = PROBLEMS[name]
+    problem = problem_and_data((x_shape, w_shape, groups, options))[0]
+    roomy = [w.exact() for w in problem.windows]
+    met = {Pass.FORWARD: problem.channels_per_group[0], Pass.INPUT_GRAD: problem.channels_per_group[1]}
+    for window in roomy:
+        reach = range(4 * (window.size * window.dilation + window.stride * window.base_dilation))
+        counts = {Pass.FORWARD: [0], Pass.INPUT_GRAD: [0]}
+        for residue in reach:
+            taps = [k * window.dilation for k in range(window.size)]
+            counts[Pass.FORWARD].append(sum((residue + k) % window.base_dilation == 0 for k in taps))
+            counts[Pass.INPUT_GRAD].append(sum((residue + k) % window.stride == 0 for k in taps))
+        for which in met:
+            met[which] *= max(counts[which])
+    assert {which: count_terms(problem, which) for which in met} == met
+
+
+def test_more_terms_than_are_written_out_are_refused() -> None:
+    for channels, refused in itertools.product((MAX_TERMS // 9, MAX_TERMS // 9 + 1), (Pass.FORWARD,)):
+        problem, _ = make_problem((1, 9, 9, channels), (3, 3, channels, 4), "float32", "float32")
+        reason = ALGORITHM.supports(problem, refused)
+        assert (reason is None) == (9 * channels <= MAX_TERMS)
+        assert reason is None or str(9 * channels) in reason
+        assert ALGORITHM.supports(problem, Pass.INPUT_GRAD) is None
+    rank_0, _ = make_problem((3, 4), (4, 5), "float32", "float32")
+    assert "spatial axis" in (ALGORITHM.supports(rank_0, Pass.FORWARD) or "")
+
+
+@by_pass
+@pytest.mark.parametrize(("channels", "outputs"), [(3, 32), (8, 16), (6, 6)])
+def test_memory_stays_below_three_times_what_is_read_and_written(
+    channels: int, outputs: int, which: Pass
+) -> None:
+    problem, _ = make_problem((8, 28, 28, channels), (3, 3, channels, outputs), "float32", "float32")
+    shapes = {
+        Pass.FORWARD: (problem.input_shape, problem.kernel_shape),
+        Pass.INPUT_GRAD: (problem.output_shape, problem.kernel_shape),
+        Pass.KERNEL_GRAD: (problem.input_shape, problem.output_shape),
+    }[which]
+    arguments = [jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes]
+    compiled = jax.jit(lambda a, b: ALGORITHM.run(problem, which, a, b)).lower(*arguments).compile()
+    analysis = compiled.memory_analysis()
+    if jax.default_backend() != "cpu" or analysis is None:
+        pytest.skip("temporary memory is as measured on the CPU backend")
+    assert analysis.temp_size_in_bytes <= 3 * problem.io_bytes()
