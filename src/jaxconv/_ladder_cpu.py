@@ -25,12 +25,16 @@ from .algorithms._winograd_plan import count_products
 from .algorithms.fft import count_values, spectrum_products
 from .algorithms.gemm import is_view
 
-# Channels to sum over, at most: where Winograd suits too, where a pass runs in phases, and for each lane of
-# the result. Lanes from which one channel goes here. Lanes and products of channels of a kernel gradient,
-# at most. From races over 300 shapes of 1 to 128 channels (2026-11-26, AMD EPYC Zen 4).
-OUTER_SUM, OUTER_PHASE_SUM, OUTER_SUM_PER_LANE = 16, 8, 3
+# Channels to sum over, at most, where a pass runs in phases, and for each lane of the result. What Winograd
+# has to save where it suits too: the share of products times C O / (C + O). Lanes from which one channel goes
+# here. From races over 400 shapes of 1 to 128 channels (2026-11-26, AMD EPYC Zen 4).
+OUTER_PHASE_SUM, OUTER_SUM_PER_LANE = 8, 3
+OUTER_WINOGRAD_SAVINGS = 10
 OUTER_LANES = 8
-OUTER_GRADIENT_LANES, OUTER_GRADIENT_PRODUCTS = 20, 256
+
+# Lanes of a kernel gradient, at most, from these taps on and with fewer, and products of channels.
+OUTER_GRADIENT_TAPS, OUTER_GRADIENT_LANES, OUTER_FEW_TAPS_LANES = 9, 32, 20
+OUTER_GRADIENT_PRODUCTS = 384
 
 # Winograd's products over the direct ones, at most, and channels on both sides times the share of products
 # saved, at least, for the transforms to pay: 3 taps want 14 channels on two axes, 20 on one. Strides of two
@@ -66,17 +70,16 @@ BANDED_OVERLAP = 3
 
 # Taps and channels of a thin kernel, at most, whose gradient is one product a tap where windows share little.
 DIRECT_TAPS = 9
-DIRECT_CHANNELS = 48
+DIRECT_CHANNELS = 96
 
 
 def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether a pass sums over few channels, for lanes enough, and patches would be copies."""
     if problem.rank == 0 or is_view(problem.windows):
         return False
-    cin, cout = problem.channels_per_group
     if pass_ is Pass.KERNEL_GRAD:
-        few = cout <= OUTER_GRADIENT_LANES and cin * cout <= OUTER_GRADIENT_PRODUCTS
-        return problem.groups == 1 and problem.rank > 1 and min(cin, cout) > 1 and few
+        return suits_outer_gradient(problem)
+    cin, cout = problem.channels_per_group
     summed, lanes = (cout, cin) if pass_ is Pass.INPUT_GRAD else (cin, cout)
     if problem.groups > 1:
         return summed > 1
@@ -84,9 +87,25 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
         return lanes >= OUTER_LANES
     if phases(problem, pass_) > 1:
         return summed <= min(OUTER_PHASE_SUM, OUTER_SUM_PER_LANE * lanes)
-    return summed <= OUTER_SUM_PER_LANE * lanes and (
-        summed <= OUTER_SUM or not suits_winograd(problem, pass_)
-    )
+    return summed <= OUTER_SUM_PER_LANE * lanes and not beats_outer(problem, pass_)
+
+
+def suits_outer_gradient(problem: ConvProblem) -> bool:
+    """Whether the products of channels are few, for taps enough, and Winograd saves none of them."""
+    cin, cout = problem.channels_per_group
+    if problem.groups > 1 or problem.rank == 1 or min(cin, cout) == 1 or cin * cout > OUTER_GRADIENT_PRODUCTS:
+        return False
+    most = OUTER_GRADIENT_LANES if problem.taps >= OUTER_GRADIENT_TAPS else OUTER_FEW_TAPS_LANES
+    return cout <= most and not suits_winograd(problem, Pass.KERNEL_GRAD)
+
+
+def beats_outer(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether Winograd saves enough of C O products to transform C + O values."""
+    if not suits_winograd(problem, pass_):
+        return False
+    _, share = count_products(problem)
+    cin, cout = problem.channels_per_group
+    return (1 - share) * cin * cout / (cin + cout) >= OUTER_WINOGRAD_SAVINGS
 
 
 def phases(problem: ConvProblem, pass_: Pass) -> int:
