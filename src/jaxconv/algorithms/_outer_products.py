@@ -1,6 +1,6 @@
 """Sums of outer products: a position's samples times rows of the kernel, one product per tap and channel.
 
-x `[N, *S, C]` and w `[*K, C/G, G, L]` give y `[N, *M, G L]`. On the lanes (r, o) of the output every term is
+x `[N, *S, C]` and w `[*K, C/G, G L]` give y `[N, *M, G L]`. On the lanes (r, o) of the output every term is
 elementwise, with x broadcast along o, so that a few terms are one vectorised loop that reads x where it lies.
 """
 
@@ -34,9 +34,8 @@ BLOCK_BYTES = 3 << 19
 def sum_outer_products(problem: ConvProblem, x: Array, w: Array) -> Array:
     """The forward pass."""
     acc = accumulator(problem)
-    cin, cout = problem.channels_per_group
-    x = pad_to_windows(x.astype(acc), problem.windows)
-    w = w.astype(acc).reshape(*problem.kernel_size, cin, problem.groups, cout)
+    cout = problem.out_channels
+    x, w = pad_to_windows(x.astype(acc), problem.windows), w.astype(acc)
     lanes = padded_lanes(cout) if problem.groups == 1 else cout
     if lanes == cout:
         return sum_terms(problem, x, w)
@@ -57,24 +56,27 @@ def cached_blocks(problem: ConvProblem, values: int) -> Blocks:
 
 def sum_terms(problem: ConvProblem, x: Array, w: Array) -> Array:
     """y from the padded x, a few terms at a time."""
-    x = x.reshape(*x.shape[:-1], problem.groups, -1)
-    terms = [(tap, channel) for tap in all_taps(problem.kernel_size) for channel in range(x.shape[-1])]
+    channels = range(problem.channels_per_group[0])
+    terms = [(tap, channel) for tap in all_taps(problem.kernel_size) for channel in channels]
     size = -(-len(terms) // -(-len(terms) // FUSED_TERMS))
-    y = apart(functools.partial(first_terms, problem.windows, terms[:size]))(x, w)
+    y = apart(functools.partial(first_terms, problem, terms[:size]))(x, w)
     for start in range(size, len(terms), size):
-        y = apart(functools.partial(more_terms, problem.windows, terms[start : start + size]))(x, w, y)
+        y = apart(functools.partial(more_terms, problem, terms[start : start + size]))(x, w, y)
+    return y
+
+
+def first_terms(problem: ConvProblem, terms: Sequence[tuple[Tap, int]], x: Array, w: Array) -> Array:
+    """The sum of some terms."""
+    x = x.reshape(*x.shape[:-1], problem.groups, -1)
+    w = w.reshape(*w.shape[:-1], problem.groups, -1)
+    y = add_in_chains(
+        [scale(tap_slice(x[..., c : c + 1], problem.windows, tap), w[*tap, c]) for tap, c in terms]
+    )
     return y.reshape(*y.shape[:-2], -1)
 
 
-def first_terms(windows: Sequence[Window], terms: Sequence[tuple[Tap, int]], x: Array, w: Array) -> Array:
-    """`[N, *M, G, L]`, the sum of some terms of the padded x `[N, *S, G, C/G]`."""
-    return add_in_chains([scale(tap_slice(x[..., c : c + 1], windows, tap), w[*tap, c]) for tap, c in terms])
-
-
-def more_terms(
-    windows: Sequence[Window], terms: Sequence[tuple[Tap, int]], x: Array, w: Array, y: Array
-) -> Array:
-    return y + first_terms(windows, terms, x, w)
+def more_terms(problem: ConvProblem, terms: Sequence[tuple[Tap, int]], x: Array, w: Array, y: Array) -> Array:
+    return y + first_terms(problem, terms, x, w)
 
 
 def correlate_outer_products(problem: ConvProblem, x: Array, g: Array) -> Array:
