@@ -14,7 +14,6 @@ Error: that of a plain sum.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -36,18 +35,13 @@ from ._lanes import (
     tap_rows,
     with_padding,
 )
+from ._outer_products import sum_terms
 from ._record import Algorithm
-from ._stages import apart, separately
 
 # Terms of a forward pass that are written out border by border; with more, one sum reads a padded input.
 MAX_BORDER_TERMS = 160
-# Terms of one fused sum. Kernels with more taps loop over their rows: compile time grows with every term.
+# Kernels with more taps loop over their rows: compile time grows with every tap.
 MAX_FUSED_TAPS = 64
-# Lanes of a block, about, and blocks, at most, whose rows of input and taps share the L1 cache; lanes that
-# a block should be a multiple of: with 60 or 54 it took 1.3 to 1.5 times as long. They take the step of
-# ConvNeXt to 0.9 of its time, single layers to 0.65 at best (2026-11-24 and 25, AMD EPYC Zen 4, 32 KiB of
-# L1).
-BLOCK_LANES, MAX_BLOCKS, VECTOR_LANES = 64, 4, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +59,11 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
     segments = [border_segments(window) for window in problem.windows]
     if math.prod(sum(len(s.taps) for s in axis) for axis in segments) <= MAX_BORDER_TERMS:
         y = sum_by_borders(problem, segments, x, w)
+    elif problem.taps <= MAX_FUSED_TAPS:
+        y = sum_padded(problem, x, w)
     else:
-        y = sum_in_blocks(problem, x, w)
+        x, windows = with_padding(x, problem.windows)
+        y = sum_tap_rows(windows, x, w)
     return sum_lanes(y, problem.out_channels)
 
 
@@ -147,33 +144,11 @@ def segment_sum(problem: ConvProblem, segments: Sequence[Segment], x: Array, w: 
     return add_up(map(term, taps))
 
 
-def sum_in_blocks(problem: ConvProblem, x: Array, w: Array) -> Array:
-    """y `[N, *M, L]` from a padded x, one block of lanes after another, so that rows stay in the cache."""
-    if problem.taps > MAX_FUSED_TAPS:
-        x, windows = with_padding(x, problem.windows)
-        return sum_tap_rows(windows, x, w)
-    size = block_lanes(x.shape[-1])
-    cuts = [slice(start, start + size) for start in range(0, x.shape[-1], size)]
-
-    def padded_blocks(operands: tuple[Array, Array]) -> list[tuple[Array, Array]]:
-        x, w = operands
-        return [(pad_to_windows(x[..., cut], problem.windows), w[..., cut]) for cut in cuts]
-
-    blocks = separately(padded_blocks, (x, w))
-    sizes = zip(problem.windows, blocks[0][0].shape[1:], strict=False)
-    windows = tuple(dataclasses.replace(v, in_size=n, lo=0, hi=0) for v, n in sizes)
-    # A call each, so that XLA compiles their equal sums once.
-    sum_block = apart(functools.partial(sum_taps, windows))
-    parts = [sum_block(*block) for block in blocks]
-    return parts[0] if len(parts) == 1 else lax.concatenate(parts, x.ndim - 1)
-
-
-def block_lanes(size: int) -> int:
-    """Lanes of a block: equal blocks of whole vectors, where that many make them, else fewer blocks."""
-    count = min(MAX_BLOCKS, -(-size // BLOCK_LANES))
-    if size % (count * VECTOR_LANES):
-        count = min(MAX_BLOCKS, max(1, size // BLOCK_LANES))
-    return -(-size // count)
+def sum_padded(problem: ConvProblem, x: Array, w: Array) -> Array:
+    """y `[N, *M, L]` from a padded x, a few taps at a time, each lane a group of its own."""
+    size = x.shape[-1]
+    problem = dataclasses.replace(problem, in_channels=size, out_channels=size, groups=size)
+    return sum_terms(problem, pad_to_windows(x, problem.windows), jnp.expand_dims(w, -2))
 
 
 def sum_taps(windows: Sequence[Window], x: Array, w: Array) -> Array:
