@@ -54,11 +54,11 @@ def cached_blocks(problem: ConvProblem, values: int) -> Blocks:
     return plan_blocks(problem, row_bytes, block_limit(BLOCK_BYTES, 5 * problem.sized().io_bytes() // 2))
 
 
-def sum_terms(problem: ConvProblem, x: Array, w: Array) -> Array:
-    """y from the padded x, a few terms at a time."""
+def sum_terms(problem: ConvProblem, x: Array, w: Array, fused: int = FUSED_TERMS) -> Array:
+    """y from the padded x, `fused` terms at a time."""
     channels = range(problem.channels_per_group[0])
     terms = [(tap, channel) for tap in all_taps(problem.kernel_size) for channel in channels]
-    size = -(-len(terms) // -(-len(terms) // FUSED_TERMS))
+    size = -(-len(terms) // -(-len(terms) // fused))
     y = apart(functools.partial(first_terms, problem, terms[:size]))(x, w)
     for start in range(size, len(terms), size):
         y = apart(functools.partial(more_terms, problem, terms[start : start + size]))(x, w, y)
