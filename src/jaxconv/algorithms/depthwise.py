@@ -40,8 +40,8 @@ from ._record import Algorithm
 
 # Terms of a forward pass that are written out border by border; with more, one sum reads a padded input.
 MAX_BORDER_TERMS = 160
-# Taps of one fused sum over a padded input: the columns that they read of 384 lanes lie in the L1 cache; 16 took
-# up to 1.3 times as long (2026-11-26, AMD EPYC Zen 4).
+# Taps of one fused sum over a padded input: the columns that they read of 384 lanes lie in the L1 cache; 16
+# took up to 1.3 times as long (2026-11-26, AMD EPYC Zen 4).
 FUSED_TAPS = 10
 # Kernels with more taps loop over their rows: compile time grows with every tap.
 MAX_FUSED_TAPS = 64
