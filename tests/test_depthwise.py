@@ -132,7 +132,7 @@ def test_every_path_is_taken() -> None:
         return int(np.prod([w.size for w in windows[name]]))
 
     assert terms("borders") <= depthwise.MAX_BORDER_TERMS < min(terms("padded_sum"), terms("tap_rows"))
-    assert taps("padded_sum") <= depthwise.MAX_FUSED_TAPS < min(taps("tap_rows"), taps("long_kernel"))
+    assert taps("padded_sum") <= depthwise.MAX_UNROLLED_TAPS < min(taps("tap_rows"), taps("long_kernel"))
     assert windows["long_kernel"][-1].size > _lanes.MAX_ROW_TAPS
     assert windows["long_line"][-1].out_size > _lanes.MAX_COLUMNS
     assert windows["long_line_and_rest"][-1].out_size > _lanes.MAX_COLUMNS

@@ -1,7 +1,5 @@
 """Outer: every pass against the oracle, in one sum and many, lanes padded or not, whole and in blocks."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 from jaxconv._problem import Pass, make_problem
 from jaxconv.algorithms import _outer_products
 from jaxconv.algorithms._outer_products import count_terms
-from jaxconv.algorithms.outer import ALGORITHM, MAX_TERMS
+from jaxconv.algorithms.outer import ALGORITHM, MAX_ROW_TERMS
 from test_depthwise import Description, by_pass, check, check_structure, problem_and_data
 
 # name: input, kernel, groups, options
@@ -24,6 +22,7 @@ PROBLEMS: dict[str, Description] = {
     "transposed": ((2, 5, 4, 3), (3, 4, 3, 8), 1, {"input_dilation": (2, 3), "padding": [(2, 1), (0, 3)]}),
     "cropped": ((2, 9, 9, 3), (3, 3, 3, 8), 1, {"padding": [(3, -1), (-2, 4)]}),
     "line": ((2, 140, 3), (5, 3, 8), 1, {}),
+    "long_line": ((2, 60, 2), (17, 2, 8), 1, {"strides": 2, "kernel_dilation": 3}),
     "volume": ((2, 5, 4, 6, 2), (3, 2, 3, 2, 4), 1, {"strides": (1, 2, 1)}),
     "groups": ((2, 9, 8, 12), (3, 3, 3, 8), 4, {}),
     "groups_strided": ((2, 9, 10, 8), (3, 3, 4, 6), 2, {"strides": (2, 3)}),
@@ -39,6 +38,12 @@ def test_values(name: str) -> None:
 @pytest.mark.parametrize("name", ["whole_vectors", "padded_vectors", "line", "groups_strided"])
 def test_values_block_by_block(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_outer_products, "BLOCK_BYTES", 1)
+    check(ALGORITHM, PROBLEMS[name])
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_values_by_rows_of_taps_in_a_loop(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_outer_products, "MAX_TERMS", 0)
     check(ALGORITHM, PROBLEMS[name])
 
 
@@ -81,19 +86,20 @@ def test_terms_are_the_most_that_meet_in_a_sum(name: str) -> None:
     assert {which: count_terms(problem, which) for which in met} == met
 
 
-def test_more_terms_than_are_written_out_are_refused() -> None:
-    for channels, refused in itertools.product((MAX_TERMS // 9, MAX_TERMS // 9 + 1), (Pass.FORWARD,)):
+def test_rows_of_more_terms_than_are_written_out_are_refused() -> None:
+    for channels in (MAX_ROW_TERMS // 3, MAX_ROW_TERMS // 3 + 1):
         problem, _ = make_problem((1, 9, 9, channels), (3, 3, channels, 4), "float32", "float32")
-        reason = ALGORITHM.supports(problem, refused)
-        assert (reason is None) == (9 * channels <= MAX_TERMS)
-        assert reason is None or str(9 * channels) in reason
+        reason = ALGORITHM.supports(problem, Pass.FORWARD)
+        assert (reason is None) == (3 * channels <= MAX_ROW_TERMS)
+        assert reason is None or str(3 * channels) in reason
         assert ALGORITHM.supports(problem, Pass.INPUT_GRAD) is None
+        assert ALGORITHM.supports(problem, Pass.KERNEL_GRAD) is None
     rank_0, _ = make_problem((3, 4), (4, 5), "float32", "float32")
     assert "spatial axis" in (ALGORITHM.supports(rank_0, Pass.FORWARD) or "")
 
 
 @by_pass
-@pytest.mark.parametrize(("channels", "outputs"), [(3, 32), (8, 16), (6, 6)])
+@pytest.mark.parametrize(("channels", "outputs"), [(3, 32), (8, 16), (6, 6), (64, 32)])
 def test_memory_stays_below_three_times_what_is_read_and_written(
     channels: int, outputs: int, which: Pass
 ) -> None:

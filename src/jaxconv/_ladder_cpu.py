@@ -21,6 +21,7 @@ from ._ladder import Ladder, suits_all
 from ._problem import ConvProblem, Pass
 from .algorithms import BY_NAME
 from .algorithms._lanes import is_unrolled
+from .algorithms._outer_products import MAX_TERMS, count_terms
 from .algorithms._winograd_plan import count_products
 from .algorithms.fft import count_values, spectrum_products
 from .algorithms.gemm import is_view
@@ -31,6 +32,8 @@ from .algorithms.gemm import is_view
 OUTER_PHASE_SUM, OUTER_SUM_PER_LANE = 8, 3
 OUTER_WINOGRAD_SAVINGS = 10
 OUTER_LANES = 8
+# Taps, and taps across a row, from which a loop over rows of them pays.
+OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
 
 # Lanes of a kernel gradient, at most, from these taps on and with fewer, and products of channels.
 OUTER_GRADIENT_TAPS, OUTER_GRADIENT_LANES, OUTER_FEW_TAPS_LANES = 9, 32, 20
@@ -67,6 +70,8 @@ LANE_TERMS, LANE_GRADIENT_TERMS = 512, 900
 BANDED_CHANNELS = 12
 BANDED_SUM = 20
 BANDED_OVERLAP = 3
+# Taps of a line, at least, and its channels, at most, from which wider patches are banded too (2026-11-26).
+BANDED_LINE_TAPS, BANDED_LINE_CHANNELS = 16, 128
 
 # Taps and channels of a thin kernel, at most, whose gradient is one product a tap where windows share little.
 DIRECT_TAPS = 9
@@ -82,12 +87,24 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
     cin, cout = problem.channels_per_group
     summed, lanes = (cout, cin) if pass_ is Pass.INPUT_GRAD else (cin, cout)
     if problem.groups > 1:
-        return summed > 1
+        return summed > 1 and count_terms(problem, pass_) <= MAX_TERMS
     if summed == 1:
         return lanes >= OUTER_LANES
     if phases(problem, pass_) > 1:
         return summed <= min(OUTER_PHASE_SUM, OUTER_SUM_PER_LANE * lanes)
-    return summed <= OUTER_SUM_PER_LANE * lanes and not beats_outer(problem, pass_)
+    if summed > OUTER_SUM_PER_LANE * lanes:
+        return False
+    if count_terms(problem, pass_) > MAX_TERMS:
+        return suits_outer_rows(problem, pass_)
+    return not beats_outer(problem, pass_)
+
+
+def suits_outer_rows(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether rows of taps are many, with neighbours across them, and nothing saves their products."""
+    across = problem.taps // max(problem.kernel_size)
+    if problem.taps < OUTER_ROWS_TAPS or across < OUTER_ROWS_ACROSS:
+        return False
+    return not (suits_fft(problem, pass_) or suits_winograd(problem, pass_))
 
 
 def suits_outer_gradient(problem: ConvProblem) -> bool:
@@ -96,7 +113,8 @@ def suits_outer_gradient(problem: ConvProblem) -> bool:
     if problem.groups > 1 or problem.rank == 1 or min(cin, cout) == 1 or cin * cout > OUTER_GRADIENT_PRODUCTS:
         return False
     most = OUTER_GRADIENT_LANES if problem.taps >= OUTER_GRADIENT_TAPS else OUTER_FEW_TAPS_LANES
-    return cout <= most and not suits_winograd(problem, Pass.KERNEL_GRAD)
+    saved = suits_fft(problem, Pass.KERNEL_GRAD) or suits_winograd(problem, Pass.KERNEL_GRAD)
+    return cout <= most and not saved
 
 
 def beats_outer(problem: ConvProblem, pass_: Pass) -> bool:
@@ -180,7 +198,9 @@ def suits_direct(problem: ConvProblem, pass_: Pass) -> bool:
 
 
 def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
-    """Whether patches are thin and overlap along the last axis."""
+    """Whether patches are thin and overlap along the last axis, or long on a line."""
+    if problem.rank == 1 and problem.taps >= BANDED_LINE_TAPS and neighbours_share(problem):
+        return max(problem.in_channels, problem.out_channels) <= BANDED_LINE_CHANNELS
     short_sum = pass_ is Pass.KERNEL_GRAD or summed_channels(problem, pass_) < BANDED_SUM
     return short_sum and is_thin(problem) and neighbours_share(problem)
 

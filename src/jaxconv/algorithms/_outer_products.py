@@ -6,29 +6,35 @@ elementwise, with x broadcast along o, so that a few terms are one vectorised lo
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from typing import TypeAlias, cast
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
-from .._patches import Tap, all_taps, pad_to_windows, tap_slice
+from .._patches import Tap, all_taps, pad_to_windows, tap_slice, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
-from ._lanes import MAX_TERMS, add_in_chains, is_unrolled, pad_axis, scale, tap_gradients
+from ._lanes import MAX_TERMS as MAX_COLUMN_TERMS
+from ._lanes import add_in_chains, is_unrolled, pad_axis, scale, tap_gradients
 from ._stages import apart
+
+Term: TypeAlias = tuple[Tap, int]
 
 # Terms of one fused sum. With fewer, y is read and written more often; with 24 and more, thin layers took 1.1
 # to 1.5 times as long (2026-11-26, AMD EPYC Zen 4, as what follows).
 FUSED_TERMS = 16
+# Terms that are all written out; each takes about 4 ms to compile.
+MAX_TERMS = 400
 # Lanes are padded to whole vectors: 6 and 30 took 1.4 and 1.6 times the time of 8 and 32. Fewer than the
 # second are left to be vectorised along another axis.
 VECTOR_LANES, LEAST_LANES = 8, 4
 # Lanes that are padded, and the sums of a kernel gradient that are left to be added up, stay in cache block
 # by block: whole images of 112 x 112 took 2 to 5 times as long.
-BLOCK_BYTES = 3 << 19
+BLOCK_BYTES = 3 << 20
 
 
 def sum_outer_products(problem: ConvProblem, x: Array, w: Array) -> Array:
@@ -49,34 +55,73 @@ def padded_lanes(size: int) -> int:
 
 
 def cached_blocks(problem: ConvProblem, values: int) -> Blocks:
-    """Blocks that lay out `values` for each output position: what stays in cache, or x, w and y 2.5 times."""
-    row_bytes = math.prod(problem.output_size[1:]) * values * 4
+    """Blocks that lay out `values` for each output position twice, two sums or parts and whole.
+
+    These stay in cache, or take what x, w and y do 2.5 times.
+    """
+    row_bytes = math.prod(problem.output_size[1:]) * values * 8
     return plan_blocks(problem, row_bytes, block_limit(BLOCK_BYTES, 5 * problem.sized().io_bytes() // 2))
 
 
 def sum_terms(problem: ConvProblem, x: Array, w: Array, fused: int = FUSED_TERMS) -> Array:
-    """y from the padded x, `fused` terms at a time."""
+    """y from the padded x, `fused` terms at a time, all written out or some taps of an axis in a loop."""
+    if problem.taps * problem.channels_per_group[0] > MAX_TERMS:
+        return sum_in_loop(problem, x, w, fused)
+    return add_terms(problem, all_terms(problem), fused, x, w)
+
+
+def all_terms(problem: ConvProblem) -> list[Term]:
+    """Every tap and channel of a group."""
     channels = range(problem.channels_per_group[0])
-    terms = [(tap, channel) for tap in all_taps(problem.kernel_size) for channel in channels]
+    return [(tap, channel) for tap in all_taps(problem.kernel_size) for channel in channels]
+
+
+def add_terms(
+    problem: ConvProblem, terms: list[Term], fused: int, x: Array, w: Array, y: Array | None = None
+) -> Array:
+    """y and the sum of `terms`, in equal parts that are summed apart."""
     size = -(-len(terms) // -(-len(terms) // fused))
-    y = apart(functools.partial(first_terms, problem, terms[:size]))(x, w)
-    for start in range(size, len(terms), size):
-        y = apart(functools.partial(more_terms, problem, terms[start : start + size]))(x, w, y)
-    return y
+    for start in range(0, len(terms), size):
+        y = apart(functools.partial(add_part, problem, terms[start : start + size]))(x, w, y)
+    return cast(Array, y)
 
 
-def first_terms(problem: ConvProblem, terms: Sequence[tuple[Tap, int]], x: Array, w: Array) -> Array:
-    """The sum of some terms."""
+def add_part(problem: ConvProblem, terms: list[Term], x: Array, w: Array, y: Array | None) -> Array:
     x = x.reshape(*x.shape[:-1], problem.groups, -1)
     w = w.reshape(*w.shape[:-1], problem.groups, -1)
-    y = add_in_chains(
+    total = add_in_chains(
         [scale(tap_slice(x[..., c : c + 1], problem.windows, tap), w[*tap, c]) for tap, c in terms]
     )
-    return y.reshape(*y.shape[:-2], -1)
+    total = total.reshape(*total.shape[:-2], -1)
+    return total if y is None else y + total
 
 
-def more_terms(problem: ConvProblem, terms: Sequence[tuple[Tap, int]], x: Array, w: Array, y: Array) -> Array:
-    return y + first_terms(problem, terms, x, w)
+def sum_in_loop(problem: ConvProblem, x: Array, w: Array, fused: int) -> Array:
+    """The same in a loop along the axis of most taps, over as many of them as one fused sum takes."""
+    axis = max(range(problem.rank), key=lambda i: problem.kernel_size[i])
+    window = problem.windows[axis]
+    across = problem.taps // window.size * problem.channels_per_group[0]
+    count = min(window.size, max(1, fused // across))
+    rest = window.size % count
+    length = (window.out_size - 1) * window.stride + (count - 1) * window.dilation + 1
+    windows = list(problem.windows)
+    windows[axis] = dataclasses.replace(window, in_size=length, size=count, lo=0, hi=0)
+    part = problem.with_windows(windows)
+
+    def cut(k: Array, x: Array, w: Array) -> tuple[Array, Array]:
+        x = lax.dynamic_slice_in_dim(x, k * window.dilation, length, axis + 1)
+        return x, lax.dynamic_slice_in_dim(w, k, count, axis)
+
+    def add_taps(i: Array, y: Array) -> Array:
+        x_cut, w_cut = apart(cut)(rest + i * count, x, w)
+        return add_terms(part, all_terms(part), fused, x_cut, w_cut, y)
+
+    first = [(tap, channel) for tap, channel in all_terms(problem) if tap[axis] < rest]
+    if first:
+        y = add_terms(problem, first, fused, x, w)
+    else:
+        y = zeros((x.shape[0], *problem.output_size, w.shape[-1]), x.dtype, x)
+    return lax.fori_loop(0, window.size // count, add_taps, y)
 
 
 def correlate_outer_products(problem: ConvProblem, x: Array, g: Array) -> Array:
@@ -88,7 +133,8 @@ def correlate_outer_products(problem: ConvProblem, x: Array, g: Array) -> Array:
         return lane_gradients(problem, x, g, unrolled=True)
     # Copies of a thin x, one for each row of taps, cost less than to compile every row.
     x = pad_to_windows(x, problem.windows)
-    blocks = cached_blocks(problem, problem.kernel_size[-1] * cin * problem.groups * cout // MAX_TERMS)
+    sums = problem.kernel_size[-1] * cin * problem.groups * cout // MAX_COLUMN_TERMS
+    blocks = cached_blocks(problem, sums)
     return kernel_grad_in_blocks(problem, blocks, x, g, functools.partial(lane_gradients, unrolled=False))
 
 
@@ -105,9 +151,17 @@ def count_terms(problem: ConvProblem, pass_: Pass) -> int:
     A stride leaves an input sample one residue class of the taps, as a dilated input leaves an output.
     """
     cin, cout = problem.channels_per_group
-    if pass_ is Pass.INPUT_GRAD:
-        return cout * math.prod(taps_met(w, w.stride) for w in problem.windows)
-    return cin * math.prod(taps_met(w, w.base_dilation) for w in problem.windows)
+    return math.prod(taps_of_axes(problem, pass_)) * (cout if pass_ is Pass.INPUT_GRAD else cin)
+
+
+def count_row_terms(problem: ConvProblem, pass_: Pass) -> int:
+    """Those of one tap on the axis that has most."""
+    return count_terms(problem, pass_) // max(taps_of_axes(problem, pass_))
+
+
+def taps_of_axes(problem: ConvProblem, pass_: Pass) -> list[int]:
+    steps = problem.strides if pass_ is Pass.INPUT_GRAD else problem.input_dilation
+    return [taps_met(window, step) for window, step in zip(problem.windows, steps, strict=True)]
 
 
 def taps_met(window: Window, step: int) -> int:

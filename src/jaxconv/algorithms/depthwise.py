@@ -20,22 +20,17 @@ from collections.abc import Mapping, Sequence
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._patches import Tap, all_taps, pad_to_windows, tap_slice, zeros
+from .._patches import Tap, all_taps, pad_to_windows
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._lanes import (
-    add_in_chains,
     add_up,
     by_tap,
     is_unrolled,
-    materialise,
-    row_slice,
     scale,
     tap_gradients,
-    tap_rows,
-    with_padding,
 )
-from ._outer_products import sum_terms
+from ._outer_products import sum_in_loop, sum_terms
 from ._record import Algorithm
 
 # Terms of a forward pass that are written out border by border; with more, one sum reads a padded input.
@@ -44,7 +39,7 @@ MAX_BORDER_TERMS = 160
 # took up to 1.3 times as long (2026-11-26, AMD EPYC Zen 4).
 FUSED_TAPS = 10
 # Kernels with more taps loop over their rows: compile time grows with every tap.
-MAX_FUSED_TAPS = 64
+MAX_UNROLLED_TAPS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +57,8 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
     segments = [border_segments(window) for window in problem.windows]
     if math.prod(sum(len(s.taps) for s in axis) for axis in segments) <= MAX_BORDER_TERMS:
         y = sum_by_borders(problem, segments, x, w)
-    elif problem.taps <= MAX_FUSED_TAPS:
-        y = sum_padded(problem, x, w)
     else:
-        x, windows = with_padding(x, problem.windows)
-        y = sum_tap_rows(windows, x, w)
+        y = sum_padded(problem, x, w)
     return sum_lanes(y, problem.out_channels)
 
 
@@ -151,27 +143,8 @@ def sum_padded(problem: ConvProblem, x: Array, w: Array) -> Array:
     """y `[N, *M, L]` from a padded x, a few taps at a time, each lane a group of its own."""
     size = x.shape[-1]
     problem = dataclasses.replace(problem, in_channels=size, out_channels=size, groups=size)
-    return sum_terms(problem, pad_to_windows(x, problem.windows), jnp.expand_dims(w, -2), FUSED_TAPS)
-
-
-def sum_taps(windows: Sequence[Window], x: Array, w: Array) -> Array:
-    """y `[N, *M, L]` from the padded x as one fused sum, of several that do not wait for each other."""
-    terms = [scale(tap_slice(x, windows, tap), w_tap) for tap, w_tap in by_tap(w, len(windows)).items()]
-    return add_in_chains(terms)
-
-
-def sum_tap_rows(windows: Sequence[Window], x: Array, w: Array) -> Array:
-    """y `[N, *M, L]` from the padded x, one fused sum per row of taps."""
-    indices, row = tap_rows(windows)
-    w = w.reshape(len(indices), *(v.size for v in row), w.shape[-1])
-
-    def add_row(y: Array, at: tuple[Array, Array]) -> tuple[Array, None]:
-        index, w_row = at
-        w_row = materialise(w_row, w_row.ndim - 2)[..., :-1, :]
-        return y + sum_taps(row, row_slice(windows, x, index), w_row), None
-
-    y = zeros((x.shape[0], *(v.out_size for v in windows), w.shape[-1]), w.dtype, x)
-    return lax.scan(add_row, y, (indices, w))[0]
+    add_up = sum_terms if problem.taps <= MAX_UNROLLED_TAPS else sum_in_loop
+    return add_up(problem, pad_to_windows(x, problem.windows), jnp.expand_dims(w, -2), FUSED_TAPS)
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:

@@ -14,21 +14,27 @@ Error: that of a plain sum.
 from __future__ import annotations
 
 from .._problem import ConvProblem, Pass
-from ._outer_products import correlate_outer_products, count_terms, sum_outer_products
+from ._outer_products import (
+    MAX_TERMS,
+    correlate_outer_products,
+    count_row_terms,
+    count_terms,
+    sum_outer_products,
+)
 from ._record import Algorithm
 
-# Each takes about 4 ms to compile.
-MAX_TERMS = 400
+# Terms of a row of taps, at most.
+MAX_ROW_TERMS = 450
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:
-    """Few taps and channels to sum over."""
+    """Few taps and channels to sum over, or rows of few."""
     if problem.rank == 0:
         return "outer needs a spatial axis, got none"
-    terms = count_terms(problem, pass_)
-    if terms > MAX_TERMS:
-        return f"outer writes out every tap and channel of a sum, at most {MAX_TERMS}, got {terms}"
-    return None
+    terms = count_row_terms(problem, pass_)
+    if pass_ is Pass.KERNEL_GRAD or terms <= MAX_ROW_TERMS or count_terms(problem, pass_) <= MAX_TERMS:
+        return None
+    return f"outer writes out every channel and tap of a row, at most {MAX_ROW_TERMS}, got {terms}"
 
 
 ALGORITHM = Algorithm("outer", supports, sum_outer_products, correlate_outer_products)
