@@ -32,7 +32,7 @@ from .algorithms.gemm import is_view
 OUTER_PHASE_SUM, OUTER_SUM_PER_LANE = 8, 3
 OUTER_WINOGRAD_SAVINGS = 10
 OUTER_LANES = 8
-# Taps, and taps across a row, from which a loop over rows of them pays.
+# Taps, and taps across the axis that has most, from which a loop along that axis pays.
 OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
 
 # Lanes of a kernel gradient, at most, from these taps on and with fewer, and products of channels.
@@ -88,8 +88,8 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
     summed, lanes = (cout, cin) if pass_ is Pass.INPUT_GRAD else (cin, cout)
     if problem.groups > 1:
         return summed > 1 and count_terms(problem, pass_) <= MAX_TERMS
-    if summed == 1:
-        return lanes >= OUTER_LANES
+    if summed == 1 and lanes < OUTER_LANES:
+        return False
     if phases(problem, pass_) > 1:
         return summed <= min(OUTER_PHASE_SUM, OUTER_SUM_PER_LANE * lanes)
     if summed > OUTER_SUM_PER_LANE * lanes:
@@ -100,7 +100,7 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
 
 
 def suits_outer_rows(problem: ConvProblem, pass_: Pass) -> bool:
-    """Whether rows of taps are many, with neighbours across them, and nothing saves their products."""
+    """Whether taps are many, several of them in each step of a loop, and nothing saves their products."""
     across = problem.taps // max(problem.kernel_size)
     if problem.taps < OUTER_ROWS_TAPS or across < OUTER_ROWS_ACROSS:
         return False

@@ -51,6 +51,7 @@ def sum_outer_products(problem: ConvProblem, x: Array, w: Array) -> Array:
 
 
 def padded_lanes(size: int) -> int:
+    """The lanes that `size` output channels take."""
     return size if size < LEAST_LANES else -(-size // VECTOR_LANES) * VECTOR_LANES
 
 
@@ -87,6 +88,7 @@ def add_terms(
 
 
 def add_part(problem: ConvProblem, terms: list[Term], x: Array, w: Array, y: Array | None) -> Array:
+    """y and the sum of `terms`, one fused loop."""
     x = x.reshape(*x.shape[:-1], problem.groups, -1)
     w = w.reshape(*w.shape[:-1], problem.groups, -1)
     total = add_in_chains(
