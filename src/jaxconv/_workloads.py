@@ -232,7 +232,7 @@ _REPORTS = (
           tags="reports"),
 )  # fmt: skip
 
-# Layers that no threshold of the selector was fitted on: sizes of public architectures (the papers'
+# Layers outside the list that the targets are about: sizes of public architectures (the papers'
 # tables), at small batches and some odd image sizes.
 _UNSEEN = tuple(
     _conv(*arguments, tags="unseen", **options)  # type: ignore[arg-type]
