@@ -18,6 +18,10 @@ from test_structure import equations, xla_windows
 from tolerance import assert_close
 
 by_pass = pytest.mark.parametrize("which", Pass, ids=lambda which: which.value)
+by_dtype = pytest.mark.parametrize(
+    "dtype", ["bfloat16", "float16", "float64", "int8", "uint8", "int32", "complex64"]
+)
+by_spoil = pytest.mark.parametrize("spoil", [np.nan, np.inf])
 Description = tuple[tuple[int, ...], tuple[int, ...], int, dict[str, Any]]
 
 # name: input, kernel, groups, options
@@ -98,6 +102,24 @@ def check(algorithm: Algorithm, description: Description, dtype: str = "float32"
         assert_close(got, expected, reduction=geometry.reduction(side))
 
 
+def operand_shapes(problem: ConvProblem, which: Pass) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return {
+        Pass.FORWARD: (problem.input_shape, problem.kernel_shape),
+        Pass.INPUT_GRAD: (problem.output_shape, problem.kernel_shape),
+        Pass.KERNEL_GRAD: (problem.input_shape, problem.output_shape),
+    }[which]
+
+
+def temporary_bytes(algorithm: Algorithm, problem: ConvProblem, which: Pass) -> int:
+    """What a pass in float32 lays out beyond its operands and its result."""
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in operand_shapes(problem, which)]
+    compiled = jax.jit(lambda a, b: algorithm.run(problem, which, a, b)).lower(*arguments).compile()
+    analysis: Any = compiled.memory_analysis()
+    if jax.default_backend() != "cpu" or analysis is None:
+        pytest.skip("temporary memory is as measured on the CPU backend")
+    return analysis.temp_size_in_bytes
+
+
 def spoiled(a: np.ndarray, value: float) -> np.ndarray:
     a = a.copy()
     a[(0, *(n // 2 for n in a.shape[1:-1]), 1)] = value
@@ -109,12 +131,12 @@ def test_values(name: str) -> None:
     check(ALGORITHM, PROBLEMS[name])
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64", "int8", "uint8", "int32", "complex64"])
+@by_dtype
 def test_dtypes(dtype: str) -> None:
     check(ALGORITHM, PROBLEMS["multiplier"], dtype)
 
 
-@pytest.mark.parametrize("spoil", [np.nan, np.inf])
+@by_spoil
 @pytest.mark.parametrize("name", ["borders", "strided", "padded_sum", "line"])
 def test_non_finite_values_reach_their_windows_and_nothing_else(name: str, spoil: float) -> None:
     check(ALGORITHM, PROBLEMS[name], spoil=spoil)
@@ -192,17 +214,7 @@ def test_structure(name: str, which: Pass) -> None:
 @by_pass
 def test_small_kernels_take_next_to_no_memory(which: Pass) -> None:
     problem, _ = make_problem((4, 28, 28, 64), (3, 3, 1, 64), "float32", "float32", groups=64)
-    shapes = {
-        Pass.FORWARD: (problem.input_shape, problem.kernel_shape),
-        Pass.INPUT_GRAD: (problem.output_shape, problem.kernel_shape),
-        Pass.KERNEL_GRAD: (problem.input_shape, problem.output_shape),
-    }[which]
-    arguments = [jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes]
-    compiled = jax.jit(lambda a, b: ALGORITHM.run(problem, which, a, b)).lower(*arguments).compile()
-    analysis = compiled.memory_analysis()
-    if jax.default_backend() != "cpu" or analysis is None:
-        pytest.skip("temporary memory is as measured on the CPU backend")
-    assert analysis.temp_size_in_bytes <= problem.io_bytes()
+    assert temporary_bytes(ALGORITHM, problem, which) <= problem.io_bytes()
 
 
 def test_gradients_take_a_symbolic_batch() -> None:

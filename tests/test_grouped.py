@@ -3,14 +3,21 @@
 import math
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jaxconv._problem import Pass, make_problem
 from jaxconv.algorithms import grouped
 from jaxconv.algorithms.grouped import ALGORITHM
-from test_depthwise import Description, by_pass, check, check_structure, problem_and_data
+from test_depthwise import (
+    Description,
+    by_dtype,
+    by_pass,
+    by_spoil,
+    check,
+    check_structure,
+    problem_and_data,
+    temporary_bytes,
+)
 from test_structure import equations
 
 # name: input, kernel, groups, options
@@ -41,13 +48,13 @@ def test_values_by_products(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check(ALGORITHM, PROBLEMS[name])
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64", "int8", "uint8", "int32", "complex64"])
+@by_dtype
 @pytest.mark.parametrize("name", ["narrow_strided", "wide"])
 def test_dtypes(name: str, dtype: str) -> None:
     check(ALGORITHM, PROBLEMS[name], dtype)
 
 
-@pytest.mark.parametrize("spoil", [np.nan, np.inf])
+@by_spoil
 @pytest.mark.parametrize("name", ["narrow", "wide"])
 def test_non_finite_values_stay_in_their_group_and_windows(name: str, spoil: float) -> None:
     check(ALGORITHM, PROBLEMS[name], spoil=spoil)
@@ -87,14 +94,4 @@ def test_memory_stays_below_three_times_what_is_read_and_written(which: Pass) ->
     for description in (((4, 14, 14, 128), (3, 3, 16, 128), 8), ((4, 14, 14, 64), (3, 3, 2, 64), 32)):
         x_shape, w_shape, groups = description
         problem, _ = make_problem(x_shape, w_shape, "float32", "float32", groups=groups)
-        shapes = {
-            Pass.FORWARD: (problem.input_shape, problem.kernel_shape),
-            Pass.INPUT_GRAD: (problem.output_shape, problem.kernel_shape),
-            Pass.KERNEL_GRAD: (problem.input_shape, problem.output_shape),
-        }[which]
-        arguments = [jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes]
-        run = jax.jit(lambda a, b, problem=problem: ALGORITHM.run(problem, which, a, b))
-        analysis = run.lower(*arguments).compile().memory_analysis()
-        if jax.default_backend() != "cpu" or analysis is None:
-            pytest.skip("temporary memory is as measured on the CPU backend")
-        assert analysis.temp_size_in_bytes <= 3 * problem.io_bytes()
+        assert temporary_bytes(ALGORITHM, problem, which) <= 3 * problem.io_bytes()

@@ -1,15 +1,21 @@
 """Outer: every pass against the oracle, in one sum and many, lanes padded or not, whole and in blocks."""
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jaxconv._problem import Pass, make_problem
 from jaxconv.algorithms import _outer_products
 from jaxconv.algorithms._outer_products import count_terms
 from jaxconv.algorithms.outer import ALGORITHM, MAX_ROW_TERMS
-from test_depthwise import Description, by_pass, check, check_structure, problem_and_data
+from test_depthwise import (
+    Description,
+    by_dtype,
+    by_pass,
+    by_spoil,
+    check,
+    check_structure,
+    problem_and_data,
+    temporary_bytes,
+)
 
 # name: input, kernel, groups, options
 PROBLEMS: dict[str, Description] = {
@@ -47,13 +53,13 @@ def test_values_by_rows_of_taps_in_a_loop(name: str, monkeypatch: pytest.MonkeyP
     check(ALGORITHM, PROBLEMS[name])
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64", "int8", "uint8", "int32", "complex64"])
+@by_dtype
 @pytest.mark.parametrize("name", ["padded_vectors", "groups_strided"])
 def test_dtypes(name: str, dtype: str) -> None:
     check(ALGORITHM, PROBLEMS[name], dtype)
 
 
-@pytest.mark.parametrize("spoil", [np.nan, np.inf])
+@by_spoil
 @pytest.mark.parametrize("name", ["padded_vectors", "groups"])
 def test_non_finite_values_stay_in_their_lanes_and_windows(name: str, spoil: float) -> None:
     check(ALGORITHM, PROBLEMS[name], spoil=spoil)
@@ -69,21 +75,17 @@ def test_structure(name: str, which: Pass) -> None:
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_terms_are_the_most_that_meet_in_a_sum(name: str) -> None:
-    """Counted on ones, with windows that padding never cuts."""
-    x_shape, w_shape, groups, options = PROBLEMS[name]
-    problem = problem_and_data((x_shape, w_shape, groups, options))[0]
-    roomy = [w.exact() for w in problem.windows]
-    met = {Pass.FORWARD: problem.channels_per_group[0], Pass.INPUT_GRAD: problem.channels_per_group[1]}
-    for window in roomy:
-        reach = range(4 * (window.size * window.dilation + window.stride * window.base_dilation))
-        counts = {Pass.FORWARD: [0], Pass.INPUT_GRAD: [0]}
-        for residue in reach:
+    """Counted tap by tap, for every residue that a position can have."""
+    problem = problem_and_data(PROBLEMS[name])[0]
+    for which, channels, steps in (
+        (Pass.FORWARD, problem.channels_per_group[0], problem.input_dilation),
+        (Pass.INPUT_GRAD, problem.channels_per_group[1], problem.strides),
+    ):
+        met = channels
+        for window, step in zip(problem.windows, steps, strict=True):
             taps = [k * window.dilation for k in range(window.size)]
-            counts[Pass.FORWARD].append(sum((residue + k) % window.base_dilation == 0 for k in taps))
-            counts[Pass.INPUT_GRAD].append(sum((residue + k) % window.stride == 0 for k in taps))
-        for which in met:
-            met[which] *= max(counts[which])
-    assert {which: count_terms(problem, which) for which in met} == met
+            met *= max(sum((residue + k) % step == 0 for k in taps) for residue in range(step))
+        assert count_terms(problem, which) == met
 
 
 def test_rows_of_more_terms_than_are_written_out_are_refused() -> None:
@@ -104,14 +106,4 @@ def test_memory_stays_below_three_times_what_is_read_and_written(
     channels: int, outputs: int, which: Pass
 ) -> None:
     problem, _ = make_problem((8, 28, 28, channels), (3, 3, channels, outputs), "float32", "float32")
-    shapes = {
-        Pass.FORWARD: (problem.input_shape, problem.kernel_shape),
-        Pass.INPUT_GRAD: (problem.output_shape, problem.kernel_shape),
-        Pass.KERNEL_GRAD: (problem.input_shape, problem.output_shape),
-    }[which]
-    arguments = [jax.ShapeDtypeStruct(s, jnp.float32) for s in shapes]
-    compiled = jax.jit(lambda a, b: ALGORITHM.run(problem, which, a, b)).lower(*arguments).compile()
-    analysis = compiled.memory_analysis()
-    if jax.default_backend() != "cpu" or analysis is None:
-        pytest.skip("temporary memory is as measured on the CPU backend")
-    assert analysis.temp_size_in_bytes <= 3 * problem.io_bytes()
+    assert temporary_bytes(ALGORITHM, problem, which) <= 3 * problem.io_bytes()

@@ -17,9 +17,8 @@ from jaxconv._window import Window
 from jaxconv.algorithms import _winograd_plan
 from jaxconv.algorithms._winograd_axis import MAX_PRODUCTS, axis_transform, toom_cook
 from jaxconv.algorithms.winograd import ALGORITHM
+from test_depthwise import by_pass, operand_shapes
 from test_structure import equations, xla_windows
-
-by_pass = pytest.mark.parametrize("which", Pass, ids=lambda which: which.value)
 
 
 def matrices(outputs: int, taps: int) -> list[np.ndarray]:
@@ -188,12 +187,7 @@ def dot_multiplies(jaxpr: Any) -> int:
 def test_four_times_fewer_multiplies_and_no_window_of_xla(which: Pass) -> None:
     problem, _ = make_problem((2, 16, 16, 8), (3, 3, 8, 12), "float32", "float32")
     assert _winograd_plan.make_plan(problem, Pass.FORWARD).blocks == 1
-    shapes = {
-        Pass.FORWARD: (problem.input_shape, problem.kernel_shape),
-        Pass.INPUT_GRAD: (problem.output_shape, problem.kernel_shape),
-        Pass.KERNEL_GRAD: (problem.input_shape, problem.output_shape),
-    }[which]
-    arrays = [jnp.zeros(shape, jnp.float32) for shape in shapes]
+    arrays = [jnp.zeros(shape, jnp.float32) for shape in operand_shapes(problem, which)]
     jaxpr = jax.make_jaxpr(lambda a, b: ALGORITHM.run(problem, which, a, b))(*arrays).jaxpr
     assert not xla_windows({equation.primitive.name for equation in equations(jaxpr)})
     transform = 0 if which is Pass.KERNEL_GRAD else 36 * 9 * 8 * 12

@@ -6,7 +6,7 @@
     depthwise   one channel to sum over in each group: nothing to contract, a sum of taps
     grouped     any other groups
     direct      kernel gradients of thin, small kernels whose windows hardly overlap
-    banded      thin patches that neighbouring outputs share along the last axis
+    banded      patches, thin or long on a line, that neighbouring outputs share along the last axis
     gemm        everything else
 
 Constants are from `python experiments/speed/run.py` on 2 cores of an AMD EPYC (Zen 5, AVX-512), jaxlib
@@ -73,7 +73,8 @@ BANDED_OVERLAP = 3
 # Taps of a line, at least, and its channels, at most, from which wider patches are banded too (2026-11-26).
 BANDED_LINE_TAPS, BANDED_LINE_CHANNELS = 16, 128
 
-# Taps and channels of a thin kernel, at most, whose gradient is one product a tap where windows share little.
+# Taps and channels of a thin kernel, at most, whose gradient is one product a tap where windows share little
+# (2026-11-26).
 DIRECT_TAPS = 9
 DIRECT_CHANNELS = 96
 
@@ -84,8 +85,8 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
         return False
     if pass_ is Pass.KERNEL_GRAD:
         return suits_outer_gradient(problem)
-    cin, cout = problem.channels_per_group
-    summed, lanes = (cout, cin) if pass_ is Pass.INPUT_GRAD else (cin, cout)
+    summed = summed_channels(problem, pass_)
+    lanes = sum(problem.channels_per_group) - summed
     if problem.groups > 1:
         return summed > 1 and count_terms(problem, pass_) <= MAX_TERMS
     if summed == 1 and lanes < OUTER_LANES:
@@ -171,8 +172,9 @@ def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
 
 
 def summed_channels(problem: ConvProblem, pass_: Pass) -> int:
-    """How many channels an output, or a sample of an input gradient, sums over."""
-    return problem.out_channels if pass_ is Pass.INPUT_GRAD else problem.in_channels
+    """How many channels of a group an output, or a sample of an input gradient, sums over."""
+    cin, cout = problem.channels_per_group
+    return cout if pass_ is Pass.INPUT_GRAD else cin
 
 
 def suits_grouped(problem: ConvProblem, pass_: Pass) -> bool:
@@ -212,6 +214,6 @@ LADDER: Ladder = (
     ("depthwise", suits_depthwise, "one channel to sum over leaves an elementwise sum of taps"),
     ("grouped", suits_grouped, "groups of a few channels go side by side, or in one batched product"),
     ("direct", suits_direct, "few taps and channels, windows that share little: one product a tap"),
-    ("banded", suits_banded, "few channels make thin patches, which neighbouring outputs share"),
+    ("banded", suits_banded, "patches, thin or long on a line, which neighbouring outputs share"),
     ("gemm", suits_all, "patches times matrix suits every problem"),
 )

@@ -24,7 +24,7 @@ MAX_ROW_TAPS = 64
 # Output columns that one row of taps is summed over; longer ones are cut into blocks of the second size.
 MAX_COLUMNS, BLOCK_COLUMNS = 128, 64
 # Terms of one fused sum over columns: more overflow the L1 cache, fewer leave more partial sums.
-MAX_TERMS = 28
+MAX_COLUMN_TERMS = 28
 # Partial sums of one fused sum that do not wait for one another.
 CHAINS = 4
 # Terms of all rows together that are written out: compile time grows with every one, to half a second.
@@ -141,7 +141,7 @@ def block_sums(windows: Sequence[Window], x: Array, g: Array) -> list[list[Array
     columns = windows[-1].out_size
     images = folded_images(windows, x.shape[0])
     spots = [(i, j) for i in range(images) for j in range(columns)]
-    length = -(-len(spots) // max(2, -(-len(spots) // MAX_TERMS)))
+    length = -(-len(spots) // max(2, -(-len(spots) // MAX_COLUMN_TERMS)))
     sources = column_sources(windows, x)
 
     def row_sums(lead: Tap) -> list[Array]:

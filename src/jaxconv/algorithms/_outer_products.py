@@ -18,8 +18,7 @@ from .._patches import Tap, all_taps, pad_to_windows, tap_slice, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
-from ._lanes import MAX_TERMS as MAX_COLUMN_TERMS
-from ._lanes import add_in_chains, is_unrolled, pad_axis, scale, tap_gradients
+from ._lanes import MAX_COLUMN_TERMS, add_in_chains, is_unrolled, pad_axis, scale, tap_gradients
 from ._stages import apart
 
 Term: TypeAlias = tuple[Tap, int]
@@ -129,18 +128,18 @@ def sum_in_loop(problem: ConvProblem, x: Array, w: Array, fused: int) -> Array:
 def correlate_outer_products(problem: ConvProblem, x: Array, g: Array) -> Array:
     """The kernel gradient, whose lanes are the products (r, c, o) of the channels in a group."""
     acc = accumulator(problem)
-    cin, cout = problem.channels_per_group
+    cin, _ = problem.channels_per_group
     x, g = x.astype(acc), g.astype(acc)
     if problem.groups > 1 and is_unrolled(problem.windows):
         return lane_gradients(problem, x, g, unrolled=True)
     # Copies of a thin x, one for each row of taps, cost less than to compile every row.
     x = pad_to_windows(x, problem.windows)
-    sums = problem.kernel_size[-1] * cin * problem.groups * cout // MAX_COLUMN_TERMS
-    blocks = cached_blocks(problem, sums)
+    blocks = cached_blocks(problem, problem.kernel_size[-1] * cin * problem.out_channels // MAX_COLUMN_TERMS)
     return kernel_grad_in_blocks(problem, blocks, x, g, functools.partial(lane_gradients, unrolled=False))
 
 
 def lane_gradients(problem: ConvProblem, x: Array, g: Array, unrolled: bool) -> Array:
+    """The kernel gradient, rows of taps written out or in a loop."""
     x = x.reshape(*x.shape[:-1], problem.groups, -1, 1)
     g = g.reshape(*g.shape[:-1], problem.groups, 1, problem.channels_per_group[1])
     dw = tap_gradients(problem.windows, x, g, unrolled)

@@ -23,13 +23,7 @@ from jax import Array, lax
 from .._patches import Tap, all_taps, pad_to_windows
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
-from ._lanes import (
-    add_up,
-    by_tap,
-    is_unrolled,
-    scale,
-    tap_gradients,
-)
+from ._lanes import add_up, by_tap, is_unrolled, scale, tap_gradients
 from ._outer_products import sum_in_loop, sum_terms
 from ._record import Algorithm
 
@@ -143,8 +137,8 @@ def sum_padded(problem: ConvProblem, x: Array, w: Array) -> Array:
     """y `[N, *M, L]` from a padded x, a few taps at a time, each lane a group of its own."""
     size = x.shape[-1]
     problem = dataclasses.replace(problem, in_channels=size, out_channels=size, groups=size)
-    add_up = sum_terms if problem.taps <= MAX_UNROLLED_TAPS else sum_in_loop
-    return add_up(problem, pad_to_windows(x, problem.windows), jnp.expand_dims(w, -2), FUSED_TAPS)
+    add_taps = sum_terms if problem.taps <= MAX_UNROLLED_TAPS else sum_in_loop
+    return add_taps(problem, pad_to_windows(x, problem.windows), jnp.expand_dims(w, -2), FUSED_TAPS)
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:

@@ -24,7 +24,7 @@ from ._lanes import is_unrolled
 from ._outer_products import correlate_outer_products, count_terms, sum_outer_products
 from ._record import Algorithm
 
-# Terms T C/G of a forward pass on lanes.
+# Terms T C/G of a forward pass on lanes, as raced on GPUs. CPUs take more of them there, by `outer`.
 MAX_LANE_TERMS = 72
 # Products (C/G) (O/G) per group of a kernel gradient on lanes: they are as many partial sums.
 MAX_LANE_PRODUCTS = 256
