@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLORS = ("#3b6ea8", "#d1603d", "#4f9d69", "#8a5fb0", "#c79a2b", "#5f6b7a", "#c2528b", "#2f9ca5")
+COLORS = ("#3b6ea8", "#d1603d", "#4f9d69", "#8a5fb0", "#c79a2b", "#5f6b7a", "#c2528b", "#2f9ca5", "#8c5a3c")
 INK = "#30343b"
 
 

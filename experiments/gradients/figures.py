@@ -59,7 +59,7 @@ def sizes(records: list[dict[str, Any]]) -> Figure:
                 error = [r["rms"] / EPSILON[dtype] for r in rows]
                 ax.plot(place, error, "o", color=PAINT[algorithm], label=algorithm, alpha=0.7, markersize=5)
         ax.set_xticks(range(len(cases)), cases, rotation=35, ha="right", fontsize=8)
-        ax.set(yscale="log", ylim=(0.1, 400), ylabel=f"rms error / exact rms, in ε = {EPSILON[dtype]:.1e}")
+        ax.set(yscale="log", ylim=(0.1, 3000), ylabel=f"rms error / exact rms, in ε = {EPSILON[dtype]:.1e}")
         ax.set_title(f"{dtype}; in each case forward, input, kernel gradient", fontsize=10)
         tidy(ax)
     return figure

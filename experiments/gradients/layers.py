@@ -12,7 +12,7 @@ from jax import Array, lax
 
 import jaxconv
 
-ALGORITHMS = ("direct", "gemm", "banded", "winograd", "fft", "depthwise", "grouped", "xla")
+ALGORITHMS = ("direct", "gemm", "banded", "winograd", "fft", "depthwise", "grouped", "xla", "outer")
 PASSES = ("forward", "input_grad", "kernel_grad")
 QUANTILES = np.concatenate([np.linspace(0.01, 0.99, 50), [0.999, 0.9999]])
 
