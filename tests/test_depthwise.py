@@ -47,6 +47,8 @@ PROBLEMS: dict[str, Description] = {
     "single_image_single_column": ((1, 9, 1, 8), (3, 1, 1, 8), 8, {}),
 }
 
+SIX_IMAGES: Description = ((6, 9, 8, 4), (3, 3, 1, 4), 4, {"padding": "VALID"})
+
 
 def problem_and_data(
     description: Description, dtype: str = "float32"
@@ -168,6 +170,19 @@ def test_rows_of_taps_in_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("borders", "strided", "padded_sum", "volume"):
         assert not _lanes.is_unrolled(problem_and_data(PROBLEMS[name])[0].windows)
         check(ALGORITHM, PROBLEMS[name])
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU's cache asks for blocks of images")
+@pytest.mark.parametrize("cached", [1, 8000])
+def test_kernel_gradients_in_blocks_of_images(monkeypatch: pytest.MonkeyPatch, cached: int) -> None:
+    monkeypatch.setattr(_lanes, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(_lanes, "CACHED_BYTES", cached)
+    for description in (*map(PROBLEMS.get, ("strided", "long_line", "wide_tap_rows", "volume")), SIX_IMAGES):
+        assert description is not None
+        check(ALGORITHM, description)
+    x, g = jnp.zeros((6, 9, 8, 4), jnp.float32), jnp.zeros((6, 7, 6, 4), jnp.float32)
+    assert _lanes.cached_images(x, g) == {1: 1, 8000: 3}[cached]
+    assert "scan" in check_structure(ALGORITHM, SIX_IMAGES, Pass.KERNEL_GRAD)
 
 
 @pytest.mark.parametrize(

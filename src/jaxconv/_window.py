@@ -73,6 +73,11 @@ class Window:
         return max(0, (self.dilated_in + self.lo + self.hi - self.extent) // self.stride + 1)
 
     @property
+    def reach(self) -> int:
+        """Padded input samples that the outputs read, from the first to the last."""
+        return (self.out_size - 1) * self.stride + self.extent
+
+    @property
     def is_pointwise(self) -> bool:
         """Whether output m reads input m and nothing else."""
         return self.size == 1 and self.in_size == self.out_size and self.is_unit and self.lo == 0
@@ -87,9 +92,12 @@ class Window:
 
         A side that crops more than there is leaves nothing but a part of the other side's padding.
         """
-        reach = (self.out_size - 1) * self.stride + self.extent
-        lo = min(max(self.lo, -self.dilated_in), reach)
-        return dataclasses.replace(self, lo=lo, hi=reach - self.dilated_in - lo)
+        lo = min(max(self.lo, -self.dilated_in), self.reach)
+        return dataclasses.replace(self, lo=lo, hi=self.reach - self.dilated_in - lo)
+
+    def padded(self) -> Window:
+        """The same outputs of a dense input whose padding is in place."""
+        return dataclasses.replace(self, in_size=self.reach, lo=0, hi=0)
 
     def input_adjoint(self) -> Window:
         """The window that maps output to input: flipped taps, stride and base dilation exchanged (T8, T9)."""

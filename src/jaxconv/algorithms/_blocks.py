@@ -61,15 +61,10 @@ def plan_blocks(problem: ConvProblem, row_bytes: int, block_bytes: int) -> Block
 
 def block_problem(problem: ConvProblem, blocks: Blocks) -> ConvProblem:
     """The problem of one block: padding is in place, and `rows` outputs remain on the first axis."""
-    first, *others = (dataclasses.replace(w, in_size=reach(w), lo=0, hi=0) for w in problem.windows)
+    first, *others = (w.padded() for w in problem.windows)
     span = (blocks.rows - 1) * first.stride + first.extent
     windows = (dataclasses.replace(first, in_size=span), *others)
     return dataclasses.replace(problem, batch=blocks.images, windows=windows)
-
-
-def reach(window: Any) -> int:
-    """Samples of padded input that the outputs of a dense window read."""
-    return (window.out_size - 1) * window.stride + window.extent
 
 
 def forward_in_blocks(
@@ -133,7 +128,7 @@ def input_grad_in_blocks(
         dx_block = slice_rows(dx, part, image, row) + step(part, g_block)
         return lax.dynamic_update_slice(dx, dx_block, indices(dx, image, row))
 
-    shape = (g.shape[0], *map(reach, problem.windows), problem.in_channels)
+    shape = (g.shape[0], *(w.reach for w in problem.windows), problem.in_channels)
     return lax.fori_loop(0, blocks.count, add, zeros(shape, accumulator(problem), g))
 
 

@@ -26,7 +26,6 @@ from jax import Array, lax
 from .._dtypes import is_highest
 from .._patches import contract, pad_to_windows
 from .._problem import ConvProblem, Pass, accumulator
-from ._blocks import reach
 from ._products import crop_to_input
 from ._record import Algorithm
 
@@ -47,7 +46,7 @@ def input_grad(problem: ConvProblem, g: Array, w: Array) -> Array:
     gf = signal_frequencies(problem, spread(g, 1, problem.strides))
     wf = jnp.swapaxes(kernel_frequencies(problem, w), 2, 3)
     dx = signals(problem, multiply(problem, gf, wf))
-    stops = [dx.shape[0], *map(reach, problem.windows), dx.shape[-1]]
+    stops = [dx.shape[0], *(w.reach for w in problem.windows), dx.shape[-1]]
     return crop_to_input(problem, lax.slice(dx, [0] * dx.ndim, stops))
 
 
@@ -129,7 +128,7 @@ def spread(a: Array, first_axis: int, steps: Sequence[int]) -> Array:
 
 def transform_sizes(problem: ConvProblem) -> tuple[int, ...]:
     """L: for each axis the first product of small factors that holds the padded input, if only of nothing."""
-    return tuple(fast_size(max(1, reach(w))) for w in problem.windows)
+    return tuple(fast_size(max(1, w.reach)) for w in problem.windows)
 
 
 def count_values(problem: ConvProblem) -> tuple[int, int]:

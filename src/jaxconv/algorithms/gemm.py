@@ -18,7 +18,6 @@ from .._patches import pad_to_windows, tap_slice
 from .._problem import ConvProblem, Pass
 from .._window import Window
 from . import _products
-from ._blocks import reach
 from ._products import correlate_patches, crop_to_input, multiply_patches, unmultiply_patches
 from ._record import Algorithm
 
@@ -68,7 +67,7 @@ def unview_patches(problem: ConvProblem, patches: Array) -> Array:
     rank, batch = problem.rank, patches.shape[0]
     x = patches.reshape(batch, *problem.output_size, *problem.kernel_size, -1)
     order = (0, *(i for axis in range(rank) for i in (1 + axis, 1 + rank + axis)), 2 * rank + 1)
-    sizes = (reach(w) for w in problem.windows)
+    sizes = (w.reach for w in problem.windows)
     return x.transpose(order).reshape(batch, *sizes, -1)
 
 
