@@ -106,6 +106,11 @@ class View(NamedTuple):
     dilation: int
 
     @property
+    def tile_axes(self) -> int:
+        """Axes of an array that number the tiles: T, and D residue classes if dilated."""
+        return 1 if self.dilation == 1 else 2
+
+    @property
     def overhang(self) -> int:
         """Whole steps that a tile's samples reach beyond its own step."""
         return max(0, -(-len(self.matrix[0]) // self.step) - 1)

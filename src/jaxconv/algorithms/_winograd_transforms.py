@@ -78,16 +78,22 @@ def combine_samples(table: Array, x: Array, at: int, overhang: int, to: int) -> 
     return combine(table, pieces, to)
 
 
+def tile_positions(views: Sequence[View]) -> list[int]:
+    """Where the tiles T of every axis are in `[n, (T, D)..., C]`."""
+    return [1 + sum(v.tile_axes for v in views[:axis]) for axis in range(len(views))]
+
+
 def tiles_to_planes(views: Sequence[View], x: Array) -> Planes:
-    """V or H: `[n, (T', step)..., C]` to planes `[P..., n, T..., C]`.
+    """V or H: `[n, (T', step, D)..., C]` to planes `[P..., n, (T, D)..., C]`.
 
     One axis after another: the first row by row, those between as a whole, the last in parts.
     """
 
     def transform(axis: int, table: Array, x: Array) -> Array:
         to = max(0, axis - 1)
-        return combine_samples(table, x, 1 + axis + to, views[axis].overhang, to)
+        return combine_samples(table, x, at[axis] + to, views[axis].overhang, to)
 
+    at = tile_positions(views)
     *others, last = [view.matrix for view in views]
     rows = [x]
     for axis, matrix in enumerate(others):
@@ -142,11 +148,13 @@ def from_planes(
 
 
 def planes_to_tiles(axes: Sequence[AxisTransform], planes: Planes) -> Array:
-    """Y: planes `[P..., n, T..., O]` to `[n, (T, step)..., O]`."""
+    """Y: planes `[P..., n, (T, D)..., O]` to `[n, (T, step, D)..., O]`."""
     cut = tables([axis.a for axis in axes], planes[0][0].dtype)
 
+    at = tile_positions([axis.output_view for axis in axes])
+
     def stage(axis: int, pieces: list[Array]) -> Array:
-        return combine(cut[axis], pieces, len(axes) + axis + 1)
+        return combine(cut[axis], pieces, len(axes) + at[axis])
 
     return from_planes(stage, len(axes), [0] * len(axes), planes)
 

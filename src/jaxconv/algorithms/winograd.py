@@ -17,7 +17,6 @@ A NaN or an infinity reaches every output of each tile that reads it.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -65,7 +64,7 @@ def correlate(problem: ConvProblem, x: Array, w: Array, adjoint: bool) -> Array:
 
     def put_block(i: Array, y: Array) -> Array:
         tiles = planes_to_tiles(plan.axes, multiply_planes(problem, v(i), u(i), adjoint))
-        block = join_tiles([a.dilation for a in plan.axes], tiles).astype(y.dtype)
+        block = join_tiles(plan.output_views, tiles).astype(y.dtype)
         block = lax.slice(block, [0] * y.ndim, list(map(min, block.shape, y.shape)))
         return lax.dynamic_update_slice(y, block, plan.place(i, row, problem.rank))
 
@@ -106,7 +105,7 @@ def once(function: Callable[[Array], Planes], invariant: bool) -> Callable[[Arra
 def block_reader(
     plan: Plan, views: Sequence[View], x: Array, channels: int, dtype: jnp.dtype
 ) -> Callable[[Array], Array]:
-    """A function that gives block i of `x`, padding in place, in tiles: `[n, (T, step)..., channels]`."""
+    """A function that gives block i of `x`, padding in place, in tiles: `[n, (T, step, D)..., channels]`."""
     first, rows = views[0], x.shape[1]
     row = first.step * first.dilation
     pads = [covering(v, a.tiles, n) for v, a, n in zip(views, plan.axes, x.shape[1:-1], strict=True)]
@@ -128,28 +127,25 @@ def covering(view: View, tiles: int, size: int) -> tuple[int, int]:
 
 
 def split_tiles(views: Sequence[View], x: Array) -> Array:
-    """`[n, *S, C]` to `[n D, (T, step)..., C]`: the D residue classes of dilated axes join the batch."""
+    """`[n, *S, C]` as `[n, (T, step, D)..., C]`: the D residue classes of a dilated axis lie side by side."""
     shape = [x.shape[0]]
     for view, size in zip(views, x.shape[1:-1], strict=True):
-        shape += [size // (view.step * view.dilation), view.step, view.dilation]
-    residues = range(3, len(shape), 3)
-    others = [axis for axis in range(1, len(shape) + 1) if axis not in residues]
-    x = x.reshape(*shape, x.shape[-1]).transpose(0, *residues, *others)
-    return x.reshape(-1, *x.shape[1 + len(views) :])
+        shape += [size // (view.step * view.dilation), view.step, view.dilation][: view.tile_axes + 1]
+    return x.reshape(*shape, x.shape[-1])
 
 
-def join_tiles(dilations: Sequence[int], y: Array) -> Array:
-    """`[n D, (T, step)..., O]` to `[n, *S, O]`, the inverse of `split_tiles`."""
-    rank = len(dilations)
-    y = y.reshape(-1, *dilations, *y.shape[1:])
-    triples = [(1 + rank + 2 * axis, 2 + rank + 2 * axis, 1 + axis) for axis in range(rank)]
-    y = y.transpose(0, *itertools.chain(*triples), y.ndim - 1)
-    sizes = [math.prod(y.shape[1 + 3 * axis : 4 + 3 * axis]) for axis in range(rank)]
+def join_tiles(views: Sequence[View], y: Array) -> Array:
+    """`[n, (T, step, D)..., O]` as `[n, *S, O]`, the inverse of `split_tiles`."""
+    sizes, start = [], 1
+    for view in views:
+        stop = start + view.tile_axes + 1
+        sizes.append(math.prod(y.shape[start:stop]))
+        start = stop
     return y.reshape(y.shape[0], *sizes, y.shape[-1])
 
 
 def multiply_planes(problem: ConvProblem, v: Planes, u: Planes, adjoint: bool) -> Planes:
-    """V . U summed over C: `[P..., n, T..., C] [P..., C, O] -> [P..., n, T..., O]`.
+    """V . U summed over C: `[P..., n, (T, D)..., C] [P..., C, O] -> [P..., n, (T, D)..., O]`.
 
     With `adjoint` U is `[P..., O, C]`.
     """
@@ -164,7 +160,7 @@ def multiply_planes(problem: ConvProblem, v: Planes, u: Planes, adjoint: bool) -
 
 
 def correlate_planes(problem: ConvProblem, v: Planes, h: Planes) -> Planes:
-    """V . H summed over tiles: `[P..., n, T..., C] [P..., n, T..., O] -> [P..., C, O]`."""
+    """V . H summed over tiles: `[P..., n, (T, D)..., C] [P..., n, (T, D)..., O] -> [P..., C, O]`."""
     leading = max(1, problem.rank - 1)
 
     def correlate(v: Array, h: Array) -> Array:
