@@ -15,7 +15,7 @@ import oracle
 from jaxconv._problem import ConvProblem, Pass, make_problem
 from jaxconv._window import Window
 from jaxconv.algorithms import _winograd_plan
-from jaxconv.algorithms._winograd_axis import MAX_PRODUCTS, axis_transform, toom_cook
+from jaxconv.algorithms._winograd_axis import MAX_PRODUCTS, axis_transform, tap_pieces, toom_cook
 from jaxconv.algorithms.winograd import ALGORITHM
 from test_depthwise import by_pass, operand_shapes
 from test_structure import equations, xla_windows
@@ -59,14 +59,15 @@ GAPS = [(1, 1, 1), (2, 1, 1), (3, 1, 1), (1, 2, 1), (1, 3, 1), (1, 1, 2), (1, 1,
 def test_axis_transforms_solve_the_window_equation(gaps: tuple[int, int, int]) -> None:
     stride, dilation, base = gaps
     rng = np.random.default_rng(1)
-    for size, outputs, lo in itertools.product(range(1, 6), (1, 2, 4), (-2, 0, 1, 3)):
-        if -(-size // (stride * base)) + outputs - 1 > MAX_PRODUCTS:
+    for size, outputs, lo in itertools.product((*range(1, 10), 13, 16), (1, 2, 3, 4), (-2, 0, 1, 3)):
+        phases = [range(tap, size, stride * base) for tap in range(min(stride * base, size))]
+        if max(len(piece) for phase in phases for piece in tap_pieces(phase)) + outputs - 1 > MAX_PRODUCTS:
             continue
-        window = Window(11, size, stride, dilation, base, lo, 2)
-        x = np.array([Fraction(int(v)) for v in rng.integers(-9, 9, 11)])
+        window = Window(19, size, stride, dilation, base, lo, 2)
+        x = np.array([Fraction(int(v)) for v in rng.integers(-9, 9, 19)])
         w = np.array([Fraction(int(v)) for v in rng.integers(-9, 9, size)])
         expected = [Fraction(0)] * window.out_size
-        for i, k, m in oracle.Axis(11, size, stride, (lo, 2), base, dilation).meetings():
+        for i, k, m in oracle.Axis(19, size, stride, (lo, 2), base, dilation).meetings():
             expected[m] += x[i] * w[k]
         assert one_axis(window, outputs, x, w) == expected
 
@@ -80,6 +81,9 @@ PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "strided": ((2, 9, 10, 3), (3, 5, 3, 4), {"strides": (2, 3)}),
     "transposed": ((2, 5, 4, 3), (3, 4, 3, 4), {"input_dilation": (2, 3), "padding": [(2, 1), (-1, 3)]}),
     "line": ((2, 13, 3), (3, 3, 4), {}),
+    "pieces": ((2, 13, 12, 3), (7, 6, 3, 4), {}),
+    "strided_pieces": ((1, 27, 9, 3), (12, 3, 3, 4), {"strides": (2, 1), "padding": "VALID"}),
+    "dilated_line_in_pieces": ((2, 70, 3), (11, 3, 4), {"kernel_dilation": 3}),
     "volume": ((1, 5, 4, 5, 2), (3, 3, 2, 2, 3), {}),
     "many_channels": ((1, 4, 4, 16), (3, 3, 16, 24), {}),
     "rows_of_tiles": ((2, 23, 5, 3), (3, 3, 3, 4), {}),
@@ -194,6 +198,12 @@ def test_four_times_fewer_multiplies_and_no_window_of_xla(which: Pass) -> None:
     assert (dot_multiplies(jaxpr) - transform) * 4 == problem.flops(which) // 2
 
 
+def test_pieces_of_seven_taps_save_three_quarters_of_the_products() -> None:
+    problem, _ = make_problem((1, 48, 18, 4), (7, 7, 4, 4), "float32", "float32", padding="VALID")
+    tiles, share = _winograd_plan.count_products(problem)
+    assert (tiles, share) == (14 * 4, 11**2 / (3 * 7) ** 2)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_non_finite_value_reaches_its_tiles_and_no_others(value: float) -> None:
     problem, _ = make_problem((1, 16, 16, 2), (3, 3, 2, 3), "float32", "float32")
@@ -224,7 +234,8 @@ def test_jax_differentiates_through_it() -> None:
 REFUSED = {
     "grouped": ((1, 8, 8, 4), (3, 3, 2, 4), {"groups": 2}, "grouped"),
     "pointwise": ((1, 8, 8, 4), (1, 1, 4, 4), {}, "two taps"),
-    "seven_taps": ((1, 8, 8, 4), (7, 7, 4, 4), {}, "7 taps"),
+    "seventeen_taps": ((1, 20, 8, 4), (17, 3, 4, 4), {}, "17 taps"),
+    "many_products": ((1, 8, 8, 8, 4), (7, 7, 7, 4, 4), {}, "1331 products"),
     "two_gaps": ((1, 8, 8, 4), (3, 3, 4, 4), {"strides": 2, "kernel_dilation": 2}, "only one of"),
     "rank_0": ((1, 4), (4, 4), {"padding": "VALID"}, "two taps"),
     "highest": ((1, 8, 8, 4), (3, 3, 4, 4), {"precision": "highest"}, "HIGHEST"),

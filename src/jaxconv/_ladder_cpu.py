@@ -1,7 +1,7 @@
 """The choice on a CPU: the first that suits and supports the problem, never XLA's convolution.
 
     outer       few taps and channels to sum over: no patches, a sum of outer products
-    winograd    2 to 5 taps in a phase, where the multiplications saved outweigh the transforms, 16 tiles
+    winograd    2 to 16 taps in a phase, where the multiplications saved outweigh the transforms, 16 tiles
     fft         kernels so large that transforms of the maps cost less than the products
     depthwise   one channel to sum over in each group: nothing to contract, a sum of taps
     grouped     any other groups
@@ -22,7 +22,8 @@ from ._problem import ConvProblem, Pass
 from .algorithms import BY_NAME
 from .algorithms._lanes import is_unrolled
 from .algorithms._outer_products import MAX_TERMS, count_terms
-from .algorithms._winograd_plan import count_products
+from .algorithms._winograd_axis import MAX_PRODUCTS
+from .algorithms._winograd_plan import count_products, phase_taps
 from .algorithms.fft import count_values, spectrum_products
 from .algorithms.gemm import is_view
 
@@ -44,6 +45,8 @@ OUTER_GRADIENT_PRODUCTS = 384
 # make 25 products of 36, and a saving that small asks for more channels (2026-11-25, AMD EPYC Zen 4).
 WINOGRAD_PRODUCTS, WINOGRAD_SAVINGS = 0.65, 10
 WINOGRAD_MOST_PRODUCTS, WINOGRAD_MOST_SAVINGS = 0.7, 30
+# The same where an axis has so many taps that they are transformed in pieces (2026-11-26).
+WINOGRAD_PIECES_SAVINGS = 16
 
 # Tiles in the batch from which the transformed kernel, read once per batch, is shared widely enough.
 WINOGRAD_TILES = 16
@@ -141,7 +144,9 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
         return False
     tiles, share = count_products(problem)
     saved = (1 - share) * min(problem.in_channels, problem.out_channels)
-    few = share <= WINOGRAD_PRODUCTS and saved >= WINOGRAD_SAVINGS
+    in_pieces = max(map(phase_taps, problem.windows)) >= MAX_PRODUCTS
+    least = WINOGRAD_PIECES_SAVINGS if in_pieces else WINOGRAD_SAVINGS
+    few = share <= WINOGRAD_PRODUCTS and saved >= least
     some = share <= WINOGRAD_MOST_PRODUCTS and saved >= WINOGRAD_MOST_SAVINGS
     return (few or some) and tiles >= WINOGRAD_TILES
 

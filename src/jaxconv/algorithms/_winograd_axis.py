@@ -11,12 +11,14 @@ The products are those of two polynomials at P - 1 points and at infinity (Toom 
 
 and for infinity A = e_{m-1}, G = e_{r-1}, B = coefficients of N. An axis with stride s or input dilation b
 is s or b such algorithms side by side (its phases), so its matrices are block-diagonal up to a permutation.
+So is an axis of more taps than there are points for: pieces of its kernel, each with samples of its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
@@ -37,6 +39,8 @@ POINTS = {
     6: ("0", "2/3", "-2/3", "3/2", "-3/2"),
 }
 MAX_PRODUCTS = max(POINTS)
+# Taps of one algorithm where an axis has too many for its points: that leaves products for three outputs.
+PIECE_TAPS = 4
 
 
 def toom_cook(outputs: int, taps: int) -> tuple[Matrix, Matrix, Matrix]:
@@ -154,10 +158,18 @@ def axis_phases(window: Window, outputs: int) -> Iterator[AxisPhase]:
             tap = phase if base == 1 else -(row + shift) % base
             if tap >= window.size:
                 continue
-            taps = range(tap, window.size, stride * base)
             start = (row * stride + tap + shift) // base
-            samples = range(start, start + stride * (outputs + len(taps) - 1), stride)
-            yield AxisPhase(range(row, base * outputs, base), taps, samples)
+            for taps in tap_pieces(range(tap, window.size, stride * base)):
+                samples = range(start, start + stride * (outputs + len(taps) - 1), stride)
+                yield AxisPhase(range(row, base * outputs, base), taps, samples)
+                start += stride * len(taps)
+
+
+def tap_pieces(taps: range) -> list[range]:
+    """The taps of a phase as they are, or in nearly equal pieces, whose correlations are added up."""
+    count = 1 if len(taps) < MAX_PRODUCTS else -(-len(taps) // PIECE_TAPS)
+    bounds = [len(taps) * i // count for i in range(count + 1)]
+    return [taps[lo:hi] for lo, hi in itertools.pairwise(bounds)]
 
 
 @functools.lru_cache(maxsize=1024)

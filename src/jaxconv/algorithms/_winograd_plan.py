@@ -11,7 +11,7 @@ from jax import Array
 
 from .._problem import ConvProblem, Pass, accumulator, len_meetings
 from .._window import Window
-from ._winograd_axis import MAX_PRODUCTS, AxisTransform, View, axis_transform
+from ._winograd_axis import MAX_PRODUCTS, AxisTransform, View, axis_transform, tap_pieces
 
 # Bytes of the planes of one block. Measured over 1 to 16 MB on two cores with 1 MB of L2 each and 32 MB of
 # L3: smaller blocks launch more kernels, larger ones leave the cache.
@@ -50,7 +50,7 @@ class Plan:
 
 @functools.lru_cache(maxsize=1024)
 def make_plan(problem: ConvProblem, pass_: Pass) -> Plan:
-    """Blocks whose planes fit in BLOCK_BYTES.
+    """Blocks whose planes take BLOCK_BYTES at most, or with the kernel's what x, w and y take 2.5 times.
 
     A forward pass streams tiles past the kernel, or output channels past the tiles, whichever is more; a
     kernel gradient streams tiles, or input channels past the output's tiles.
@@ -66,6 +66,7 @@ def make_plan(problem: ConvProblem, pass_: Pass) -> Plan:
     if tiles <= streamed:
         channels = divisor(streamed, block_bytes // (item * (kept + tiles)))
         return Plan(axes, problem.batch, first.tiles, channels, (1, 1, streamed // channels))
+    block_bytes = min(block_bytes, 5 * problem.io_bytes() // 2 - item * kept * streamed)
     fitting_rows = max(1, block_bytes // (item * (kept + streamed) * row_tiles))
     if fitting_rows >= first.tiles:
         images = divisor(problem.batch, fitting_rows // first.tiles)
@@ -74,6 +75,11 @@ def make_plan(problem: ConvProblem, pass_: Pass) -> Plan:
     if 2 * rows < fitting_rows:
         rows = -(-first.tiles // -(-first.tiles // fitting_rows))
     return Plan(axes, 1, rows, streamed, (problem.batch, -(-first.tiles // rows), 1))
+
+
+def tile_products(problem: ConvProblem) -> int:
+    """Products of a tile, over all axes."""
+    return math.prod(axis_transform(w, tile_outputs(w)).products for w in problem.windows)
 
 
 def count_products(problem: ConvProblem) -> tuple[int, float]:
@@ -94,7 +100,7 @@ def tile_outputs(window: Window) -> int:
 
     Phases make the matrices sparse, and larger ones were never faster.
     """
-    taps = phase_taps(window)
+    taps = max(map(len, tap_pieces(range(phase_taps(window)))))
     if taps == 1:
         return 1
     largest = 2 if window.stride * window.base_dilation > 1 else MAX_PRODUCTS - taps + 1

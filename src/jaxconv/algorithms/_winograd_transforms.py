@@ -55,7 +55,7 @@ def combine(table: Array, pieces: Sequence[Array], axis: int) -> Array:
 
 def parts(matrix: Any, rows: int) -> list[Any]:
     """The rows of the matrix in as many parts as make enough dots with `rows` dots each."""
-    count = min(len(matrix), -(-MIN_DOTS // rows))
+    count = min(len(matrix), -(-MIN_DOTS // rows)) if rows > 1 else len(matrix)
     bounds = [len(matrix) * k // count for k in range(count + 1)]
     return [matrix[lo:hi] for lo, hi in itertools.pairwise(bounds)]
 
@@ -64,15 +64,21 @@ def pieces_along(x: Array, axis: int) -> list[Array]:
     return [lax.index_in_dim(x, k, axis, keepdims=False) for k in range(x.shape[axis])]
 
 
-@functools.partial(apart, static_argnums=(2, 3, 4))
-def combine_samples(table: Array, x: Array, at: int, overhang: int, to: int) -> Array:
-    """A tile's samples combined: axes (T', step) from `at` on become T, and the rows go to axis `to`.
+def used_columns(matrix: Matrix) -> tuple[Matrix, int]:
+    """The columns of the matrix without zeros at its sides, and which is first."""
+    used = [k for k, column in enumerate(transposed(matrix)) if any(column)]
+    return tuple(row[used[0] : used[-1] + 1] for row in matrix), used[0]
+
+
+@functools.partial(apart, static_argnums=(2, 3, 4, 5))
+def combine_samples(table: Array, x: Array, first: int, at: int, overhang: int, to: int) -> Array:
+    """A tile's samples from `first` on combined: axes (T', step) from `at` on become T, rows go to axis `to`.
 
     Within a call of its own XLA orders the operands of the kernel alike.
     """
     step, tiles = x.shape[at + 1], x.shape[at] - overhang
     pieces = []
-    for k in range(table.shape[1]):
+    for k in range(first, first + table.shape[1]):
         piece = lax.slice_in_dim(x, k // step, k // step + tiles, axis=at)
         pieces.append(lax.index_in_dim(piece, k % step, at + 1, keepdims=False))
     return combine(table, pieces, to)
@@ -89,9 +95,9 @@ def tiles_to_planes(views: Sequence[View], x: Array) -> Planes:
     One axis after another: the first row by row, those between as a whole, the last in parts.
     """
 
-    def transform(axis: int, table: Array, x: Array) -> Array:
+    def transform(axis: int, table: Array, x: Array, first: int = 0) -> Array:
         to = max(0, axis - 1)
-        return combine_samples(table, x, at[axis] + to, views[axis].overhang, to)
+        return combine_samples(table, x, first, at[axis] + to, views[axis].overhang, to)
 
     at = tile_positions(views)
     *others, last = [view.matrix for view in views]
@@ -104,8 +110,13 @@ def tiles_to_planes(views: Sequence[View], x: Array) -> Planes:
         else:
             (table,) = tables([matrix], x.dtype)
             rows = [transform(axis, table, row) for row in rows]
-    cut = tables(parts(last, len(rows)), x.dtype)
-    return [[transform(len(others), part, row) for row in rows] for part in cut]
+    used = [used_columns(part) for part in parts(last, len(rows))]
+    cut = tables([part for part, _ in used], x.dtype)
+    firsts = [first for _, first in used]
+    return [
+        [transform(len(others), part, row, first) for row in rows]
+        for part, first in zip(cut, firsts, strict=True)
+    ]
 
 
 def taps_to_planes(axes: Sequence[AxisTransform], w: Array, flipped: bool) -> Planes:

@@ -8,8 +8,9 @@ three transforms around, in two dimensions, P^2 matrix products over channels in
     dw = G^T (V . H) G                              summed over tiles: the transposed algorithm (T7)
 
 F(4 x 4, 3 x 3) has 2.25 products per output, the direct sum 9. Strides and input dilation are phases inside a
-tile, kernel dilation interleaves undilated problems. Blocks of tiles, or of channels where these are more,
-pass through the cache one after another (`_winograd_plan`).
+tile, kernel dilation interleaves undilated problems, and seven taps are four and three, added up: 13.4
+products per output for 7 x 7. Blocks of tiles, or of channels where these are more, pass through the cache
+one after another (`_winograd_plan`).
 
 Root mean square error against a plain sum: 1.2 times for F(2 x 2), 3 times for F(4 x 4), 4 for F(4 x 4 x 4).
 A NaN or an infinity reaches every output of each tile that reads it.
@@ -29,8 +30,8 @@ from .._patches import contract, pad_or_crop, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from ._record import Algorithm
 from ._stages import side_by_side, zeros_like
-from ._winograd_axis import MAX_PRODUCTS, View
-from ._winograd_plan import Plan, make_plan, phase_taps
+from ._winograd_axis import View
+from ._winograd_plan import Plan, make_plan, phase_taps, tile_products
 from ._winograd_transforms import (
     Planes,
     planes_to_taps,
@@ -38,6 +39,9 @@ from ._winograd_transforms import (
     taps_to_planes,
     tiles_to_planes,
 )
+
+# Taps of an axis and products of a tile, at most: each product is an array or a part of one to compile.
+MAX_TAPS, MAX_TILE_PRODUCTS = 16, 350
 
 
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
@@ -173,7 +177,7 @@ def correlate_planes(problem: ConvProblem, v: Planes, h: Planes) -> Planes:
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:
-    """One group of floating-point or complex channels, two to five taps in the phases of some axis."""
+    """One group of floating-point or complex channels, two to sixteen taps in the phases of some axis."""
     del pass_
     if problem.groups != 1:
         return "it has no grouped form"
@@ -188,8 +192,11 @@ def supports(problem: ConvProblem, pass_: Pass) -> str | None:
     taps = max(map(phase_taps, problem.windows), default=1)
     if taps < 2:
         return "no axis has two taps in one phase"
-    if taps > MAX_PRODUCTS - 1:
-        return f"it has no transform for {taps} taps, at most {MAX_PRODUCTS - 1}"
+    if taps > MAX_TAPS:
+        return f"it has no transform for {taps} taps, at most {MAX_TAPS}"
+    products = tile_products(problem)
+    if products > MAX_TILE_PRODUCTS:
+        return f"its tiles would have {products} products, at most {MAX_TILE_PRODUCTS}"
     return None
 
 
