@@ -1,7 +1,7 @@
 """The choice on a CPU: the first that suits and supports the problem, never XLA's convolution.
 
     outer       few taps and channels to sum over: no patches, a sum of outer products
-    winograd    2 to 16 taps in a phase, where the multiplications saved outweigh the transforms, 16 tiles
+    winograd    2 to 32 taps in a phase, where the multiplications saved outweigh the transforms, 16 tiles
     fft         kernels so large that transforms of the maps cost less than the products
     depthwise   one channel to sum over in each group: nothing to contract, a sum of taps
     grouped     any other groups

@@ -41,7 +41,7 @@ from ._winograd_transforms import (
 )
 
 # Taps of an axis and products of a tile, at most: each product is an array or a part of one to compile.
-MAX_TAPS, MAX_TILE_PRODUCTS = 16, 350
+MAX_TAPS, MAX_TILE_PRODUCTS = 32, 600
 
 
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
@@ -177,7 +177,7 @@ def correlate_planes(problem: ConvProblem, v: Planes, h: Planes) -> Planes:
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:
-    """One group of floating-point or complex channels, two to sixteen taps in the phases of some axis."""
+    """One group of floating-point or complex channels, two to 32 taps in the phases of some axis."""
     del pass_
     if problem.groups != 1:
         return "it has no grouped form"
