@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxconv import _workloads
-from jaxconv._workloads import ConvWorkload, PoolWorkload, StepWorkload, select
+from jaxconv import _workload, _workloads
+from jaxconv._workload import ConvWorkload, PoolWorkload, StepWorkload
+from jaxconv._workloads import select
 from speed_modules import SPEED, speed_modules
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,10 +64,11 @@ def speed() -> Iterator[Any]:
 
 
 def test_workloads_import_nothing_but_the_standard_library() -> None:
-    tree = ast.parse(Path(_workloads.__file__).read_text())
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    imported |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    assert imported <= sys.stdlib_module_names | {"collections.abc"}
+    for module in (_workload, _workloads):
+        tree = ast.parse(Path(module.__file__).read_text())
+        imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        imported |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        assert imported <= sys.stdlib_module_names | {"collections.abc", "_workload"}
 
 
 def test_workload_names_are_unique() -> None:

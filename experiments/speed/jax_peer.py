@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 import jaxconv
-from jaxconv._workloads import ConvWorkload, PoolWorkload, StepWorkload, Workload
+from jaxconv._workload import ConvWorkload, PoolWorkload, StepWorkload, Workload
 from nets import NETS, Net
 
 SPATIAL_LETTERS = {1: "H", 2: "HW", 3: "DHW"}

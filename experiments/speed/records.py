@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_peer import LAX, Compiled, Operations, compile_pass, jaxconv_operations, step_function
-from jaxconv._workloads import ConvWorkload, PoolWorkload, StepWorkload, Workload
+from jaxconv._workload import ConvWorkload, PoolWorkload, StepWorkload, Workload
 from measure import SLOW_CALL_S, Task, interleave
 from nets import NETS, draw
 

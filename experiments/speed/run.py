@@ -13,7 +13,8 @@ from typing import Any
 
 import jax
 
-from jaxconv._workloads import Workload, select
+from jaxconv._workload import Workload
+from jaxconv._workloads import select
 from machine import cores, describe, roofline
 from records import Record, Settings, has_torch, measure, to_records
 from report import full_report
@@ -24,7 +25,7 @@ except ImportError:  # the bar comes with the `bench` extra; the figures do not 
     tqdm = None
 
 
-SETS = ("full", "quick", "unseen", "reports", "all")
+SETS = ("full", "quick", "unseen", "fresh", "reports", "all")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

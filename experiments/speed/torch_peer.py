@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from jaxconv._workloads import ConvWorkload, StepWorkload, Workload
+from jaxconv._workload import ConvWorkload, StepWorkload, Workload
 from machine import cores
 from torch_nets import sgd_step
 from torch_tensors import channels_last, channels_second, kernel_back, to_kernel

@@ -214,7 +214,7 @@ def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
 
 LADDER: Ladder = (
     ("outer", suits_outer, "few taps and channels to sum over: a sum of outer products, without patches"),
-    ("winograd", suits_winograd, "fewer multiplications for a small, dense kernel over many channels"),
+    ("winograd", suits_winograd, "fewer multiplications for a dense kernel over many channels"),
     ("fft", suits_fft, "a kernel this large costs more than the transforms that avoid it"),
     ("depthwise", suits_depthwise, "one channel to sum over leaves an elementwise sum of taps"),
     ("grouped", suits_grouped, "groups of a few channels go side by side, or in one batched product"),

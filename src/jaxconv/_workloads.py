@@ -1,198 +1,47 @@
-"""Named layer shapes: the one list that tests, the selector's figures and the benchmark share.
-
-Pure data: nothing here imports jax. Spatial tuples are in the order of the axes, channels are
-counted apart, and padding is always explicit, so that every library computes the same thing.
-"""
+"""Named layer shapes: the one list that tests, the selector's figures and the benchmark share. Pure data."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
-Pairs: TypeAlias = tuple[tuple[int, int], ...]
-PassName: TypeAlias = Literal["forward", "input_grad", "kernel_grad", "step"]
-
-CONV_PASSES: tuple[PassName, ...] = ("forward", "input_grad", "kernel_grad")
-POOL_PASSES: tuple[PassName, ...] = ("forward", "input_grad")
-FLOAT32 = ("float32",)
-THREE_DTYPES = ("float32", "bfloat16", "float64")
-
-
-@dataclass(frozen=True)
-class ConvWorkload:
-    """One convolution: `[N, *S, C]` with `[*K, C/groups, O]`.
-
-    `kind` says how it is used: `"plain"`, `"transposed"` (strides and padding as
-    `lax.conv_transpose` reads them), `"loop"` (four in a row inside a `fori_loop`) or
-    `"per_example"` (the kernel gradient of each image on its own).
-    """
-
-    name: str
-    batch: int
-    spatial: tuple[int, ...]
-    in_channels: int
-    out_channels: int
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    padding: Pairs
-    kind: Literal["plain", "transposed", "loop", "per_example"] = "plain"
-    layout: Literal["channels_last", "channels_first"] = "channels_last"
-    passes: tuple[PassName, ...] = CONV_PASSES
-    dtypes: tuple[str, ...] = FLOAT32
-    tags: frozenset[str] = frozenset({"full"})
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """`[N, *S, C]`."""
-        return (self.batch, *self.spatial, self.in_channels)
-
-    @property
-    def kernel_shape(self) -> tuple[int, ...]:
-        """`[*K, C/groups, O]`."""
-        return (*self.kernel, self.in_channels // self.groups, self.out_channels)
-
-    @property
-    def output_spatial(self) -> tuple[int, ...]:
-        """Spatial sizes of the output."""
-        axes = zip(self.spatial, self.kernel, self.strides, self.dilation, self.padding, strict=True)
-        if self.kind == "transposed":
-            return tuple((n - 1) * s + 1 + sum(p) - d * (k - 1) for n, k, s, d, p in axes)
-        return tuple((n + sum(p) - d * (k - 1) - 1) // s + 1 for n, k, s, d, p in axes)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """`[N, *S', O]`."""
-        return (self.batch, *self.output_spatial, self.out_channels)
-
-    @property
-    def repeats(self) -> int:
-        """How many convolutions one call computes."""
-        return 4 if self.kind == "loop" else 1
-
-    @property
-    def flops(self) -> int:
-        """Multiplications and additions of one pass, no inserted zero counted."""
-        positions = self.spatial if self.kind == "transposed" else self.output_spatial
-        macs = self.batch * math.prod(positions) * math.prod(self.kernel_shape)
-        return 2 * macs * self.repeats
-
-    @property
-    def elements(self) -> int:
-        """Elements of input, kernel and output together."""
-        return sum(math.prod(s) for s in (self.input_shape, self.kernel_shape, self.output_shape))
-
-
-@dataclass(frozen=True)
-class PoolWorkload:
-    """One pooling layer over `[N, *S, C]`."""
-
-    name: str
-    operation: Literal["max", "avg"]
-    batch: int
-    spatial: tuple[int, ...]
-    channels: int
-    window: tuple[int, ...]
-    strides: tuple[int, ...]
-    padding: Pairs
-    passes: tuple[PassName, ...] = POOL_PASSES
-    dtypes: tuple[str, ...] = FLOAT32
-    tags: frozenset[str] = frozenset({"full"})
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """`[N, *S, C]`."""
-        return (self.batch, *self.spatial, self.channels)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """`[N, *S', C]`."""
-        axes = zip(self.spatial, self.window, self.strides, self.padding, strict=True)
-        return (self.batch, *((n + sum(p) - k) // s + 1 for n, k, s, p in axes), self.channels)
-
-    @property
-    def flops(self) -> int:
-        """One operation for each tap of each window."""
-        return math.prod(self.output_shape) * math.prod(self.window)
-
-    @property
-    def elements(self) -> int:
-        """Elements of input and output together."""
-        return math.prod(self.input_shape) + math.prod(self.output_shape)
-
-
-@dataclass(frozen=True)
-class StepWorkload:
-    """One training step (forward, backward, plain SGD) of a small network on `[N, H, W, C]`."""
-
-    name: str
-    batch: int
-    spatial: tuple[int, ...]
-    channels: int
-    classes: int = 10
-    passes: tuple[PassName, ...] = ("step",)
-    dtypes: tuple[str, ...] = FLOAT32
-    tags: frozenset[str] = frozenset({"full"})
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """`[N, H, W, C]`."""
-        return (self.batch, *self.spatial, self.channels)
-
-
-Workload: TypeAlias = ConvWorkload | PoolWorkload | StepWorkload
-
-
-def _conv(
-    name: str, batch: int, spatial: tuple[int, ...], channels: tuple[int, int],
-    kernel: int | tuple[int, ...], *, stride: int | tuple[int, ...] = 1, dilation: int = 1,
-    groups: int = 1, padding: int | Pairs | None = None, tags: str = "full", **options: object,
-) -> ConvWorkload:  # fmt: skip
-    """A workload from short arguments; padding defaults to d(k-1)/2 on both sides."""
-    rank = len(spatial)
-    kernels = (kernel,) * rank if isinstance(kernel, int) else kernel
-    strides = (stride,) * rank if isinstance(stride, int) else stride
-    if padding is None:
-        pairs: Pairs = tuple((dilation * (k - 1) // 2,) * 2 for k in kernels)
-    else:
-        pairs = ((padding, padding),) * rank if isinstance(padding, int) else padding
-    return ConvWorkload(
-        name, batch, spatial, *channels, kernels, strides, (dilation,) * rank, groups, pairs,
-        tags=frozenset(tags.split()), **options,  # type: ignore[arg-type]
-    )  # fmt: skip
-
+from ._workload import (
+    FLOAT32,
+    THREE_DTYPES,
+    PoolWorkload,
+    StepWorkload,
+    Workload,
+    conv_workload,
+)
 
 _LAYERS = (
-    _conv("lenet_1", 64, (28, 28), (1, 6), 5, tags="full quick"),
-    _conv("lenet_2", 64, (12, 12), (6, 16), 5, tags="full quick"),
-    _conv("cifar_3x3", 32, (32, 32), (32, 64), 3, dtypes=THREE_DTYPES),
-    _conv("resnet_56", 8, (56, 56), (64, 64), 3),
-    _conv("resnet_28", 8, (28, 28), (128, 128), 3, dtypes=THREE_DTYPES, tags="full quick"),
-    _conv("resnet_14", 8, (14, 14), (256, 256), 3),
-    _conv("resnet_7", 8, (7, 7), (512, 512), 3),
-    _conv("stem_7x7s2", 4, (224, 224), (3, 64), 7, stride=2, dtypes=THREE_DTYPES),
-    _conv("strided_3x3", 8, (56, 56), (64, 128), 3, stride=2, tags="full quick"),
-    _conv("pointwise", 8, (56, 56), (64, 256), 1, dtypes=THREE_DTYPES, tags="full quick"),
-    _conv("pointwise_s2", 8, (56, 56), (256, 512), 1, stride=2),
-    _conv("dilated_3x3", 8, (28, 28), (128, 128), 3, dilation=2),
-    _conv("depthwise_3x3", 8, (56, 56), (128, 128), 3, groups=128, dtypes=THREE_DTYPES),
-    _conv("depthwise_3x3s2", 8, (56, 56), (128, 128), 3, stride=2, groups=128),
-    _conv("depthwise_7x7", 4, (28, 28), (192, 192), 7, groups=192, tags="full quick"),
-    _conv("grouped_32", 8, (28, 28), (128, 128), 3, groups=32, dtypes=THREE_DTYPES),
+    conv_workload("lenet_1", 64, (28, 28), (1, 6), 5, tags="full quick"),
+    conv_workload("lenet_2", 64, (12, 12), (6, 16), 5, tags="full quick"),
+    conv_workload("cifar_3x3", 32, (32, 32), (32, 64), 3, dtypes=THREE_DTYPES),
+    conv_workload("resnet_56", 8, (56, 56), (64, 64), 3),
+    conv_workload("resnet_28", 8, (28, 28), (128, 128), 3, dtypes=THREE_DTYPES, tags="full quick"),
+    conv_workload("resnet_14", 8, (14, 14), (256, 256), 3),
+    conv_workload("resnet_7", 8, (7, 7), (512, 512), 3),
+    conv_workload("stem_7x7s2", 4, (224, 224), (3, 64), 7, stride=2, dtypes=THREE_DTYPES),
+    conv_workload("strided_3x3", 8, (56, 56), (64, 128), 3, stride=2, tags="full quick"),
+    conv_workload("pointwise", 8, (56, 56), (64, 256), 1, dtypes=THREE_DTYPES, tags="full quick"),
+    conv_workload("pointwise_s2", 8, (56, 56), (256, 512), 1, stride=2),
+    conv_workload("dilated_3x3", 8, (28, 28), (128, 128), 3, dilation=2),
+    conv_workload("depthwise_3x3", 8, (56, 56), (128, 128), 3, groups=128, dtypes=THREE_DTYPES),
+    conv_workload("depthwise_3x3s2", 8, (56, 56), (128, 128), 3, stride=2, groups=128),
+    conv_workload("depthwise_7x7", 4, (28, 28), (192, 192), 7, groups=192, tags="full quick"),
+    conv_workload("grouped_32", 8, (28, 28), (128, 128), 3, groups=32, dtypes=THREE_DTYPES),
 )
 
 _OTHER_USES = (
-    _conv("transposed_3x3s2", 8, (28, 28), (128, 128), 3, kind="transposed", stride=2,
+    conv_workload("transposed_3x3s2", 8, (28, 28), (128, 128), 3, kind="transposed", stride=2,
           padding=((1, 2), (1, 2))),
-    _conv("dilated_1d", 16, (4096,), (64, 64), 3, dilation=8),
-    _conv("volume_3d", 1, (32, 32, 32), (32, 32), 3),
-    _conv("in_loop", 8, (28, 28), (128, 128), 3, kind="loop", layout="channels_first",
+    conv_workload("dilated_1d", 16, (4096,), (64, 64), 3, dilation=8),
+    conv_workload("volume_3d", 1, (32, 32, 32), (32, 32), 3),
+    conv_workload("in_loop", 8, (28, 28), (128, 128), 3, kind="loop", layout="channels_first",
           passes=("forward",)),
-    _conv("per_example", 8, (28, 28), (128, 128), 3, kind="per_example", passes=("kernel_grad",)),
+    conv_workload("per_example", 8, (28, 28), (128, 128), 3, kind="per_example", passes=("kernel_grad",)),
 )  # fmt: skip
 
 
@@ -223,19 +72,19 @@ _STEPS = (
 # Shapes of public reports of slow convolutions in JAX: github.com/jax-ml/jax/issues, by number.
 # 26266 measures many sizes, of which this is one; those of 23783 are chosen here.
 _REPORTS = (
-    _conv("issue_13800", 32, (1024,), (512, 512), 5, groups=512, tags="reports"),
-    _conv("issue_26266", 32, (1024,), (128, 128), 5, dilation=16, groups=128, tags="reports"),
-    _conv("issue_23713", 1, (124, 124), (256, 256), 3, groups=256, tags="reports"),
-    _conv("issue_31662", 1, (64, 64, 32), (64, 1), 3, kind="transposed", stride=2,
+    conv_workload("issue_13800", 32, (1024,), (512, 512), 5, groups=512, tags="reports"),
+    conv_workload("issue_26266", 32, (1024,), (128, 128), 5, dilation=16, groups=128, tags="reports"),
+    conv_workload("issue_23713", 1, (124, 124), (256, 256), 3, groups=256, tags="reports"),
+    conv_workload("issue_31662", 1, (64, 64, 32), (64, 1), 3, kind="transposed", stride=2,
           padding=((1, 2),) * 3, dtypes=("float32", "bfloat16"), tags="reports"),
-    _conv("issue_23783", 1, (256,), (513, 1), 1024, kind="transposed", stride=256, padding=1023,
+    conv_workload("issue_23783", 1, (256,), (513, 1), 1024, kind="transposed", stride=256, padding=1023,
           tags="reports"),
 )  # fmt: skip
 
 # Layers outside the list that the targets are about: sizes of public architectures (the papers'
 # tables), at small batches and some odd image sizes.
 _UNSEEN = tuple(
-    _conv(*arguments, tags="unseen", **options)  # type: ignore[arg-type]
+    conv_workload(*arguments, tags="unseen", **options)  # type: ignore[arg-type]
     for *arguments, options in (
         ("alexnet_conv1", 4, (224, 224), (3, 64), 11, {"stride": 4, "padding": 2}),
         ("alexnet_conv2", 4, (27, 27), (64, 192), 5, {}),
@@ -284,8 +133,39 @@ _UNSEEN = tuple(
     )
 )
 
+# More of them, chosen on 2026-11-26 when the algorithms were: nothing was raced on these.
+_FRESH = tuple(
+    conv_workload(*arguments, tags="fresh", **options)  # type: ignore[arg-type]
+    for *arguments, options in (
+        ("hifigan_k11d5", 4, (4096,), (64, 64), 11, {"dilation": 5}),
+        ("hifigan_up", 4, (256,), (256, 128), 16,
+         {"kind": "transposed", "stride": 8, "padding": ((11, 11),)}),
+        ("tcn_k7d4", 8, (1024,), (128, 128), 7, {"dilation": 4}),
+        ("whisper_conv1", 2, (3000,), (80, 384), 3, {}),
+        ("quartznet_dw33", 8, (500,), (256, 256), 33, {"groups": 256}),
+        ("convmixer_dw9", 8, (16, 16), (512, 512), 9, {"groups": 512}),
+        ("replknet_dw13", 2, (56, 56), (128, 128), 13, {"groups": 128}),
+        ("mnasnet_dw5s2", 8, (28, 28), (120, 120), 5, {"stride": 2, "groups": 120}),
+        ("shufflenetv2_dw_s2", 8, (56, 56), (58, 58), 3, {"stride": 2, "groups": 58}),
+        ("regnet_g24", 8, (28, 28), (144, 144), 3, {"groups": 6}),
+        ("resnet18_conv4_3x3s2", 4, (28, 28), (128, 256), 3, {"stride": 2}),
+        ("wideresnet_16", 8, (16, 16), (160, 160), 3, {}),
+        ("stylegan_64", 2, (64, 64), (96, 96), 3, {}),
+        ("yolo_stem", 2, (160, 160), (3, 32), 6, {"stride": 2, "padding": 2}),
+        ("srresnet_9x9", 1, (96, 96), (3, 64), 9, {}),
+        ("srresnet_9x9_out", 1, (96, 96), (64, 3), 9, {}),
+        ("vggish_conv1", 8, (96, 64), (1, 64), 3, {}),
+        ("pointnet_1x1", 8, (1024,), (64, 128), 1, {}),
+        ("unet_up", 4, (32, 32), (128, 64), 2,
+         {"kind": "transposed", "stride": 2, "padding": ((1, 1),) * 2}),
+        ("capsnet_9x9s2", 8, (20, 20), (256, 64), 9, {"stride": 2, "padding": 0}),
+        ("unet3d_24", 1, (24, 24, 24), (32, 64), 3, {}),
+        ("i3d_stem", 1, (16, 112, 112), (3, 64), 7, {"stride": 2}),
+    )
+)  # fmt: skip
+
 WORKLOADS: tuple[Workload, ...] = (
-    *_LAYERS, *_OTHER_USES, *_pools("max"), *_pools("avg"), *_STEPS, *_REPORTS, *_UNSEEN,
+    *_LAYERS, *_OTHER_USES, *_pools("max"), *_pools("avg"), *_STEPS, *_REPORTS, *_UNSEEN, *_FRESH,
 )  # fmt: skip
 
 
