@@ -22,8 +22,7 @@ from ._problem import ConvProblem, Pass
 from .algorithms import BY_NAME
 from .algorithms._lanes import is_unrolled
 from .algorithms._outer_products import MAX_TERMS, count_terms
-from .algorithms._winograd_axis import MAX_PRODUCTS
-from .algorithms._winograd_plan import count_products, phase_taps
+from .algorithms._winograd_plan import count_products, is_in_pieces
 from .algorithms.fft import count_values, spectrum_products
 from .algorithms.gemm import is_view
 
@@ -144,8 +143,7 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
         return False
     tiles, share = count_products(problem)
     saved = (1 - share) * min(problem.in_channels, problem.out_channels)
-    in_pieces = max(map(phase_taps, problem.windows)) >= MAX_PRODUCTS
-    least = WINOGRAD_PIECES_SAVINGS if in_pieces else WINOGRAD_SAVINGS
+    least = WINOGRAD_PIECES_SAVINGS if is_in_pieces(problem) else WINOGRAD_SAVINGS
     few = share <= WINOGRAD_PRODUCTS and saved >= least
     some = share <= WINOGRAD_MOST_PRODUCTS and saved >= WINOGRAD_MOST_SAVINGS
     return (few or some) and tiles >= WINOGRAD_TILES

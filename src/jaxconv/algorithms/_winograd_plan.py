@@ -112,6 +112,11 @@ def tile_outputs(window: Window) -> int:
     return min(range(2, min(largest, 4) + 1), key=products)
 
 
+def is_in_pieces(problem: ConvProblem) -> bool:
+    """Whether some axis has too many taps for one algorithm."""
+    return any(len(tap_pieces(range(phase_taps(window)))) > 1 for window in problem.windows)
+
+
 def phase_taps(window: Window) -> int:
     """Taps of the largest phase."""
     return -(-window.size // (window.stride * window.base_dilation))
