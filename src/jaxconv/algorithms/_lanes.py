@@ -120,7 +120,12 @@ def folded_images(windows: Sequence[Window], batch: int) -> int:
 
 
 def tap_gradients(windows: Sequence[Window], x: Array, g: Array, unrolled: bool) -> Array:
-    """x times g summed over batch and space, for every tap: `[R, K, *L]`, R rows written out or in a loop."""
+    """x times g summed over batch and space, for every tap: `[R, K, *L]`, R rows written out or in a loop.
+
+    The barrier keeps a GPU's compiler from computing what x and g come from anew in each of the sums: a
+    ConvNeXt's training step compiled in 54 s without it, in 18 with it (2026-11-26, jaxlib 0.11.2).
+    """
+    x, g = lax.optimization_barrier((x, g))
     if unrolled:
         return row_gradients(windows, x, g)
     x, windows = with_padding(x, windows)
