@@ -16,7 +16,7 @@ and cuDNN sees an ordinary convolution whose kernel is as large as the output: 1
 0.07 do (mobilenetv2_dw_s2 input_grad).
 
 Figures are of an NVIDIA H100 and an H200, jaxlib 0.11.2, 2026-11-25 and 26 (`experiments/speed/results/gpu`):
-the constants and conditions below come from `race.json` there, and `after_race.json` is what they gave. Sums
+the constants and conditions below come from `race.json` there, and the other files are what they gave. Sums
 over 64 channels are the widest that were raced where the other side has one.
 """
 
