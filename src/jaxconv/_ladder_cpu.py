@@ -7,7 +7,7 @@
     grouped     any other groups
     direct      kernel gradients of thin, small kernels whose windows hardly overlap
     banded      patches, thin or long on a line, that neighbouring outputs share along the last axis
-    gemm        everything else
+    gemm        kernel gradients of few taps of one channel, for many lanes; everything else
 
 Constants are from `python experiments/speed/run.py` on 2 cores of an AMD EPYC (Zen 5, AVX-512), jaxlib
 0.10.2, 2026-11-22, where no other date stands; the runs are in `experiments/speed/results`.
@@ -66,6 +66,10 @@ FFT_KERNEL_VALUES = 2**25
 # taps times lanes in an output and in a kernel gradient.
 LANE_TAPS = 16
 LANE_TERMS, LANE_GRADIENT_TERMS = 512, 900
+
+# Taps of one channel, at most, and lanes, at least, whose patches are small beside the cotangent: a copy of
+# the input for each lane took up to 5 times as long (38 shapes, 2026-11-26, AMD EPYC Zen 4).
+SMALL_PATCH_TAPS, SMALL_PATCH_LANES = 9, 32
 
 # Channels on either side below which patches of one output are too thin for a product; channels to sum over
 # from which they no longer are; strides in a window from which neighbours share enough of theirs.
@@ -161,6 +165,12 @@ def suits_fft(problem: ConvProblem, pass_: Pass) -> bool:
     return kernel <= FFT_KERNEL_VALUES and saved >= least * (signals + kernel)
 
 
+def has_small_patches(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether a kernel gradient's patches cost little: few samples of one channel for each output's lanes."""
+    single = problem.groups == problem.in_channels == 1 and pass_ is Pass.KERNEL_GRAD
+    return single and problem.taps <= SMALL_PATCH_TAPS and problem.out_channels >= SMALL_PATCH_LANES
+
+
 def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether there is nothing to contract: one channel in each group, or in a dense pass with few taps."""
     if problem.groups > 1 or problem.in_channels == problem.out_channels == 1:
@@ -214,6 +224,7 @@ LADDER: Ladder = (
     ("outer", suits_outer, "few taps and channels to sum over: a sum of outer products, without patches"),
     ("winograd", suits_winograd, "fewer multiplications for a dense kernel over many channels"),
     ("fft", suits_fft, "a kernel this large costs more than the transforms that avoid it"),
+    ("gemm", has_small_patches, "patches of few taps of one channel are small beside the cotangent"),
     ("depthwise", suits_depthwise, "one channel to sum over leaves an elementwise sum of taps"),
     ("grouped", suits_grouped, "groups of a few channels go side by side, or in one batched product"),
     ("direct", suits_direct, "few taps and channels, windows that share little: one product a tap"),
