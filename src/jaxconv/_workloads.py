@@ -133,7 +133,8 @@ _UNSEEN = tuple(
     )
 )
 
-# More of them, chosen on 2026-11-26 when the algorithms were: nothing was raced on these.
+# More of them, chosen on 2026-11-26 when the algorithms were. Later changes that looked at some name them in
+# `experiments/speed/README.md`.
 _FRESH = tuple(
     conv_workload(*arguments, tags="fresh", **options)  # type: ignore[arg-type]
     for *arguments, options in (
