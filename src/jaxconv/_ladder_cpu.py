@@ -68,7 +68,7 @@ LANE_TAPS = 16
 LANE_TERMS, LANE_GRADIENT_TERMS = 512, 900
 
 # Taps of one channel, at most, and lanes, at least, whose patches are small beside the cotangent: a copy of
-# the input for each lane took up to 5 times as long (38 shapes, 2026-11-26, AMD EPYC Zen 4).
+# the input for each lane took up to 4 times as long (35 shapes, 2026-11-26, AMD EPYC Zen 4).
 SMALL_PATCH_TAPS, SMALL_PATCH_LANES = 9, 32
 
 # Channels on either side below which patches of one output are too thin for a product; channels to sum over
