@@ -17,6 +17,7 @@ PUBLIC = {
     "adaptive_avg_pool",
     "adaptive_max_pool",
     "avg_pool",
+    "compiler_options",
     "conv",
     "conv_general_dilated",
     "conv_general_dilated_local",

@@ -144,7 +144,12 @@ class Compiled:
 
 
 def compile_pass(
-    workload: Workload, name: str, ops: Operations, arguments: tuple[Any, ...], rate: float
+    workload: Workload,
+    name: str,
+    ops: Operations,
+    arguments: tuple[Any, ...],
+    rate: float,
+    options: Mapping[str, int] | None = None,
 ) -> Compiled:
     """Trace, lower and compile under the clock, with nothing remembered from an earlier trace."""
     if isinstance(workload, StepWorkload):
@@ -153,7 +158,7 @@ def compile_pass(
         function = pass_function(workload, name, ops)
     jax.clear_caches()
     start = time.perf_counter()
-    lowered = jax.jit(function).lower(*arguments)
+    lowered = jax.jit(function, compiler_options=dict(options or {})).lower(*arguments)
     compiled = lowered.compile()
     compile_ms = (time.perf_counter() - start) * 1e3
     memory: Any = compiled.memory_analysis()

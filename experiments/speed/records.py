@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -33,6 +33,7 @@ class Settings:
     algorithms: tuple[str, ...]
     repeats: int
     budget_s: float
+    compiler_options: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -154,7 +155,9 @@ def _jax_candidates(
 
     def add(name: str, make: Callable[[], Operations]) -> None:
         try:
-            compiled = compile_pass(workload, pass_name, make(), arguments, LEARNING_RATE)
+            compiled = compile_pass(
+                workload, pass_name, make(), arguments, LEARNING_RATE, settings.compiler_options
+            )
             task = Task(name, lambda: compiled.call(*arguments), jax.block_until_ready, is_queued())
             result, first_s = task.once()
         except NotImplementedError as reason:

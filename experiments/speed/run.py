@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+import jaxconv
 from jaxconv._workload import Workload
 from jaxconv._workloads import select
 from machine import cores, describe, roofline
@@ -38,6 +39,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--algorithms", default="auto", help="auto, all, or names with commas")
     parser.add_argument("--repeats", type=int, default=7, help="samples of each median")
     parser.add_argument("--budget", type=float, default=5.0, help="seconds for one function")
+    parser.add_argument(
+        "--compiler-options", action="store_true", help="compile lax too with jaxconv.compiler_options()"
+    )
     parser.add_argument("--json", type=Path, help="write the records here")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the ratios into this folder")
     return parser.parse_args(arguments)
@@ -91,7 +95,8 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     jax.config.update("jax_enable_compilation_cache", False)
     names = algorithm_names(options.algorithms)
-    settings = Settings(peer_names(options.peers), names, options.repeats, options.budget)
+    compiler_options = jaxconv.compiler_options() if options.compiler_options else {}
+    settings = Settings(peer_names(options.peers), names, options.repeats, options.budget, compiler_options)
     meta = describe(arguments)
     if meta["load_at_start"] > cores() / 2:
         print(f"The machine is busy (load {meta['load_at_start']}): trust none of these times.")

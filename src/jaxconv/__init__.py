@@ -13,6 +13,7 @@ from ._gradients import conv_input_gradient as conv_input_gradient
 from ._gradients import conv_kernel_gradient as conv_kernel_gradient
 from ._local import conv_general_dilated_local as conv_general_dilated_local
 from ._local import conv_local as conv_local
+from ._memory import compiler_options as compiler_options
 from ._pool import avg_pool as avg_pool
 from ._pool import max_pool as max_pool
 from ._pool import min_pool as min_pool
@@ -44,6 +45,7 @@ __all__ = [
     "adaptive_avg_pool",
     "adaptive_max_pool",
     "avg_pool",
+    "compiler_options",
     "conv",
     "conv_general_dilated",
     "conv_general_dilated_local",
