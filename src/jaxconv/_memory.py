@@ -25,8 +25,8 @@ def compiler_options(*, heap_bytes: int = HEAP_BYTES) -> dict[str, int]:
     them for the whole process: `XLA_FLAGS=--xla_multiheap_size_constraint_per_heap=16777216`.
 
     Args:
-        heap_bytes: Bytes of one heap, from 1 to 2**31 - 1. A larger array gets a heap of its own, and XLA logs
-            a warning for each (`TF_CPP_MIN_LOG_LEVEL=2` silences it).
+        heap_bytes: Bytes of one heap, from 1 to 2**31 - 1. A larger array gets a heap of its own, and XLA
+            logs a warning for each (`TF_CPP_MIN_LOG_LEVEL=2` silences it).
 
     Returns:
         Names and values for `compiler_options=`; on GPUs and TPUs, where XLA keeps a pool of memory, none.
