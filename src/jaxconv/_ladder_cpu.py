@@ -28,10 +28,11 @@ from .algorithms.gemm import is_view
 
 # Channels to sum over, at most, where a pass runs in phases, and for each lane of the result. What Winograd
 # has to save where it suits too: the share of products times C O / (C + O). Lanes from which one channel goes
-# here. From races over 400 shapes of 1 to 128 channels (2026-11-26, AMD EPYC Zen 4).
+# here whatever its taps, and the terms up to which it stays a sum of taps with fewer. From races over 500
+# shapes of 1 to 128 channels (2026-11-26, AMD EPYC Zen 4).
 OUTER_PHASE_SUM, OUTER_SUM_PER_LANE = 8, 3
 OUTER_WINOGRAD_SAVINGS = 10
-OUTER_LANES = 8
+OUTER_LANES, LANE_FEW_TERMS = 8, 4
 # Taps, and taps across the axis that has most, from which a loop along that axis pays.
 OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
 
@@ -93,15 +94,16 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
         return suits_outer_gradient(problem)
     summed = summed_channels(problem, pass_)
     lanes = sum(problem.channels_per_group) - summed
+    terms = count_terms(problem, pass_)
     if problem.groups > 1:
-        return summed > 1 and count_terms(problem, pass_) <= MAX_TERMS
-    if summed == 1 and lanes < OUTER_LANES:
+        return summed > 1 and terms <= MAX_TERMS
+    if summed == 1 and (lanes == 1 or (lanes < OUTER_LANES and terms <= LANE_FEW_TERMS)):
         return False
     if phases(problem, pass_) > 1:
         return summed <= min(OUTER_PHASE_SUM, OUTER_SUM_PER_LANE * lanes)
     if summed > OUTER_SUM_PER_LANE * lanes:
         return False
-    if count_terms(problem, pass_) > MAX_TERMS:
+    if terms > MAX_TERMS:
         return suits_outer_rows(problem, pass_)
     return not beats_outer(problem, pass_)
 

@@ -26,6 +26,10 @@ Term: TypeAlias = tuple[Tap, int]
 # Terms of one fused sum. With fewer, y is read and written more often; with 24 and more, thin layers took 1.1
 # to 1.5 times as long (2026-11-26, AMD EPYC Zen 4, as what follows).
 FUSED_TERMS = 16
+# Dense sums of so many terms are not padded: XLA vectorises them along positions where lanes are odd. They
+# took 0.4 to 1.2 times the time of padded ones, mostly 0.7, in 120 shapes of 1 to 3 channels and 2 to 60
+# lanes. One fused sum takes all the terms of so many lanes; 16 and 24 lanes took 1.1 to 1.25 times as long.
+FEW_TERMS, FEW_LANES = 32, 15
 # Terms that are all written out; each takes about 4 ms to compile.
 MAX_TERMS = 400
 # Lanes are padded to whole vectors: 6 and 30 took 1.4 and 1.6 times the time of 8 and 32. Fewer than the
@@ -41,9 +45,10 @@ def sum_outer_products(problem: ConvProblem, x: Array, w: Array) -> Array:
     acc = accumulator(problem)
     cout = problem.out_channels
     x, w = pad_to_windows(x.astype(acc), problem.windows), w.astype(acc)
-    lanes = padded_lanes(cout) if problem.groups == 1 else cout
+    few = problem.groups == 1 and problem.taps * problem.in_channels <= FEW_TERMS
+    lanes = cout if few or problem.groups > 1 else padded_lanes(cout)
     if lanes == cout:
-        return sum_terms(problem, x, w)
+        return sum_terms(problem, x, w, FEW_TERMS if few and lanes <= FEW_LANES else FUSED_TERMS)
     w = pad_axis(w, w.ndim - 1, 0, lanes - cout)
     blocks = cached_blocks(problem, lanes)
     return forward_in_blocks(problem, blocks, x, lambda part, x: sum_terms(part, x, w)[..., :cout])
