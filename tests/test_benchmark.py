@@ -204,6 +204,14 @@ def test_a_record_holds_every_figure(workload: Any, name: str, dtype: str, speed
     assert json.loads(json.dumps(found)) == found
 
 
+def test_compiler_options_reach_both_libraries(speed: Any) -> None:
+    records = speed("records")
+    settings = records.Settings(("lax",), ("auto",), repeats=3, budget_s=0.1, compiler_options={"no_such": 1})
+    measured = records.measure(LAYER, "forward", "float32", settings)
+    assert measured.failures.keys() == {"lax", "auto"}
+    assert all("no_such" in reason for reason in measured.failures.values())
+
+
 def test_a_failing_peer_is_reported_and_the_others_are_timed(speed: Any) -> None:
     records = speed("records")
     settings = records.Settings(("lax",), ("no such algorithm",), repeats=3, budget_s=0.1)
