@@ -25,6 +25,7 @@ from .algorithms._outer_products import MAX_TERMS, count_terms
 from .algorithms._winograd_plan import count_products, is_in_pieces
 from .algorithms.fft import count_values, spectrum_products
 from .algorithms.gemm import is_view
+from .algorithms.grouped import MAX_LANE_TERMS
 
 # Channels to sum over, at most, where a pass runs in phases, and for each lane of the result. What Winograd
 # has to save where it suits too: the share of products times C O / (C + O). Lanes from which one channel goes
@@ -88,15 +89,16 @@ DIRECT_CHANNELS = 96
 
 def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether a pass sums over few channels, for lanes enough, and patches would be copies."""
-    if problem.rank == 0 or is_view(problem.windows):
+    view = is_view(problem.windows)
+    if problem.rank == 0 or (view and problem.groups == 1):
         return False
     if pass_ is Pass.KERNEL_GRAD:
-        return suits_outer_gradient(problem)
+        return not view and suits_outer_gradient(problem)
     summed = summed_channels(problem, pass_)
     lanes = sum(problem.channels_per_group) - summed
     terms = count_terms(problem, pass_)
     if problem.groups > 1:
-        return summed > 1 and terms <= MAX_TERMS
+        return summed > 1 and terms <= (MAX_LANE_TERMS if view else MAX_TERMS)
     if summed == 1 and (lanes == 1 or (lanes < OUTER_LANES and terms <= LANE_FEW_TERMS)):
         return False
     if phases(problem, pass_) > 1:
