@@ -54,7 +54,7 @@ def test_accelerators_get_none(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_flag_in_the_documentation_is_the_option() -> None:
     flag = f"XLA_FLAGS=--xla_multiheap_size_constraint_per_heap={HEAP_BYTES}"
     assert flag in str(jaxconv.compiler_options.__doc__)
-    assert flag in Path("README.md").read_text()
+    assert flag in (Path(__file__).parents[1] / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ DIRECT_CHANNELS = 96
 
 
 def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
-    """Whether a pass sums over few channels, for lanes enough, and patches would be copies."""
+    """Whether a pass sums over few channels, for lanes enough, and patches are copies or of groups."""
     view = is_view(problem.windows)
     if problem.rank == 0 or (view and problem.groups == 1):
         return False

@@ -32,8 +32,8 @@ FUSED_TERMS = 16
 FEW_TERMS, FEW_LANES = 32, 15
 # Terms that are all written out; each takes about 4 ms to compile.
 MAX_TERMS = 400
-# Lanes are padded to whole vectors: 6 and 30 took 1.4 and 1.6 times the time of 8 and 32. Fewer than the
-# second are left to be vectorised along another axis.
+# Other lanes are padded to whole vectors: 6 and 30 took 1.4 and 1.6 times the time of 8 and 32. Fewer than
+# the second are left to be vectorised along another axis.
 VECTOR_LANES, LEAST_LANES = 8, 4
 # Lanes that are padded, and the sums of a kernel gradient that are left to be added up, stay in cache block
 # by block: whole images of 112 x 112 took 2 to 5 times as long.
