@@ -13,6 +13,7 @@ from jax.extend import core
 import jaxconv
 from cases import CASES, HAND_WRITTEN, Case, forward, operands, run_pass, subset, supported
 from jaxconv._problem import Pass
+from jaxconv.algorithms._stages import apart
 
 XLA_WINDOWS = ("conv_general_dilated", "reduce_window", "select_and_scatter")
 # A product with an inserted zero would be one of these.
@@ -262,3 +263,22 @@ def test_a_pass_is_computed_once_however_many_read_it(pass_: Pass) -> None:
 
     assert products(alone) > 0
     assert products(read_thrice) == products(alone)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators have no stages")
+def test_a_derivative_rule_traces_no_stage_again() -> None:
+    """The rules of custom_vjp see another mesh than their function does, both of them none."""
+    traced = []
+
+    @apart
+    def stage(x: Any) -> Any:
+        traced.append(x)
+        return 2 * x
+
+    @jax.custom_vjp
+    def twice(x: Any) -> Any:
+        return stage(x)
+
+    twice.defvjp(lambda x: (twice(x), None), lambda _, g: (stage(g),))
+    jax.make_jaxpr(jax.grad(jax.jit(twice)))(1.0)
+    assert len(traced) == 1

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental.xla_metadata import set_xla_metadata
+from jax.sharding import get_abstract_mesh, use_abstract_mesh
 
 from .._patches import zeros
 
@@ -31,7 +32,10 @@ def apart(function: Callable[..., Any], static_argnums: tuple[int, ...] = ()) ->
     def apart_on_cpu(*args: Any) -> Any:
         if jax.default_backend() != "cpu":
             return function(*args)
-        with set_xla_metadata(inlineable="false"):
+        # Where JAX traces a rule of `custom_vjp` no mesh is an empty mesh, and elsewhere None: with two names
+        # for the same context a stage would be traced twice.
+        mesh = use_abstract_mesh(get_abstract_mesh())
+        with mesh, set_xla_metadata(inlineable="false"):
             return call(*args)
 
     return apart_on_cpu
