@@ -45,6 +45,11 @@ CHOICES = [
     ((8, 1000, 1), (9, 1, 16), {}, ("outer", "banded", "banded")),
     ((8, 14, 14, 6), (5, 5, 6, 16), {}, "outer"),
     ((8, 28, 28, 32), (5, 5, 32, 6), {}, ("gemm", "outer", "outer")),
+    # A full convolution meets much padding, and outer products all of it.
+    ((64, 12, 12, 6), (5, 5, 6, 16), {"padding": "VALID"}, ("outer", "banded", "outer")),
+    ((64, 14, 14, 8), (3, 3, 8, 8), {"padding": "VALID"}, "outer"),
+    ((64, 10, 14, 6), (5, 9, 6, 4), {"padding": [(4, 4), (8, 8)]}, ("banded", "outer", "outer")),
+    ((64, 14, 14, 8), (7, 7, 8, 16), {"padding": "VALID", "kernel_dilation": 2}, ("outer", "gemm", "outer")),
     ((8, 224, 224, 3), (4, 4, 3, 96), {"strides": 4}, "gemm"),
     ((8, 56, 56, 64), (3, 3, 1, 64), {"groups": 64}, "depthwise"),
     ((8, 56, 56, 64), (3, 3, 4, 64), {"groups": 16}, ("outer", "outer", "grouped")),

@@ -18,9 +18,10 @@ from __future__ import annotations
 import math
 
 from ._ladder import Ladder, suits_all
-from ._problem import ConvProblem, Pass
+from ._problem import ConvProblem, Pass, len_meetings
+from ._window import Window
 from .algorithms import BY_NAME
-from .algorithms._lanes import is_unrolled
+from .algorithms._lanes import is_unrolled, outputs_at
 from .algorithms._outer_products import MAX_TERMS, count_terms
 from .algorithms._winograd_plan import count_products, is_in_pieces
 from .algorithms.fft import count_values, spectrum_products
@@ -34,6 +35,10 @@ from .algorithms.grouped import MAX_LANE_TERMS
 OUTER_PHASE_SUM, OUTER_SUM_PER_LANE = 8, 3
 OUTER_WINOGRAD_SAVINGS = 10
 OUTER_LANES, LANE_FEW_TERMS = 8, 4
+# Terms of an output, at most, that fall on padding on average: outer products meet all the padding of a full
+# convolution of small maps. The second where no bands of two axes, which leave out the last one's, can take
+# their place (120 shapes, 2026-11-27, AMD EPYC).
+OUTER_PADDING_TERMS, OUTER_MOST_PADDING_TERMS = 145, 250
 # Taps, and taps across the axis that has most, from which a loop along that axis pays.
 OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
 
@@ -105,6 +110,8 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
         return summed <= min(OUTER_PHASE_SUM, OUTER_SUM_PER_LANE * lanes)
     if summed > OUTER_SUM_PER_LANE * lanes:
         return False
+    if terms * padding_share(problem, pass_) > most_padding_terms(problem, pass_):
+        return False
     if terms > MAX_TERMS:
         return suits_outer_rows(problem, pass_)
     return not beats_outer(problem, pass_)
@@ -135,6 +142,26 @@ def beats_outer(problem: ConvProblem, pass_: Pass) -> bool:
     _, share = count_products(problem)
     cin, cout = problem.channels_per_group
     return (1 - share) * cin * cout / (cin + cout) >= OUTER_WINOGRAD_SAVINGS
+
+
+def most_padding_terms(problem: ConvProblem, pass_: Pass) -> int:
+    """How many terms of an outer product may fall on padding before another algorithm is faster."""
+    bands = problem.rank == 2 and BY_NAME["banded"].supports(problem, pass_) is None
+    return OUTER_PADDING_TERMS if bands else OUTER_MOST_PADDING_TERMS
+
+
+def padding_share(problem: ConvProblem, pass_: Pass) -> float:
+    """The part of the taps that a forward pass or an input gradient meets on padding."""
+    if pass_ is Pass.INPUT_GRAD:
+        problem = problem.input_adjoint()
+    return 1 - math.prod(sample_share(window) for window in problem.windows)
+
+
+def sample_share(window: Window) -> float:
+    """The part of an axis's taps that fall on samples."""
+    dense = [phase.window for phase in window.phases() if phase.window is not None]
+    met = sum(len(outputs_at(w, k)) for w in dense for k in range(w.size))
+    return met / max(1, len_meetings(window))
 
 
 def phases(problem: ConvProblem, pass_: Pass) -> int:
