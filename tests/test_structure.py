@@ -282,3 +282,22 @@ def test_a_derivative_rule_traces_no_stage_again() -> None:
     twice.defvjp(lambda x: (twice(x), None), lambda _, g: (stage(g),))
     jax.make_jaxpr(jax.grad(jax.jit(twice)))(1.0)
     assert len(traced) == 1
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="accelerators choose their own layouts")
+@pytest.mark.parametrize("pass_", Pass)
+def test_xla_convolves_channels_last_on_cpus(pass_: Pass) -> None:
+    """Any other layout is a scalar loop there, 10 times slower and more, unless XLA transposes it itself."""
+    x, w, y = jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 5)), jnp.ones((2, 8, 8, 5))
+    run = {
+        Pass.FORWARD: lambda: jaxconv.conv(x, w, algorithm="xla"),
+        Pass.INPUT_GRAD: lambda: jaxconv.conv_input_gradient(y, w, x.shape, algorithm="xla"),
+        Pass.KERNEL_GRAD: lambda: jaxconv.conv_kernel_gradient(x, y, w.shape, algorithm="xla"),
+    }[pass_]
+    closed = jax.make_jaxpr(run)()
+    numbers = [
+        equation.params["dimension_numbers"]
+        for equation in equations(closed.jaxpr)
+        if equation.primitive.name == "conv_general_dilated"
+    ]
+    assert numbers == [jax.lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))]

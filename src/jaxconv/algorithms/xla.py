@@ -23,13 +23,16 @@ from ._record import Algorithm
 
 
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
-    rank = problem.rank
-    spatial = tuple(range(1, rank + 1))
-    numbers = lax.ConvDimensionNumbers(
-        (0, rank + 1, *spatial), (rank + 1, rank, *range(rank)), (0, rank + 1, *spatial)
-    )
+    numbers = channels_last(problem.rank)
     return _convolution(
         problem, problem.windows, x, w, problem.y_dtype, numbers, feature_group_count=problem.groups
+    )
+
+
+def channels_last(rank: int) -> lax.ConvDimensionNumbers:
+    spatial = tuple(range(1, rank + 1))
+    return lax.ConvDimensionNumbers(
+        (0, rank + 1, *spatial), (rank + 1, rank, *range(rank)), (0, rank + 1, *spatial)
     )
 
 
@@ -46,14 +49,22 @@ def input_grad(problem: ConvProblem, g: Array, w: Array) -> Array:
 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
-    """x's channels play the batch, the batch plays the channels, g plays the kernel."""
+    """x's channels play the batch, the batch plays the channels, g plays the kernel.
+
+    On CPUs XLA convolves other layouts than channels-last in scalar loops, which took 10 to 20 times as long,
+    except in the main computation of a program, where it transposes them itself.
+    """
     rank = problem.rank
     spatial = tuple(range(1, rank + 1))
     numbers = lax.ConvDimensionNumbers(
         (rank + 1, 0, *spatial), (rank + 1, 0, *spatial), (rank, rank + 1, *range(rank))
     )
     windows = tuple(w.kernel_adjoint() for w in problem.windows)
-    return _convolution(problem, windows, x, g, problem.w_dtype, numbers, batch_group_count=problem.groups)
+    on_cpu = jax.default_backend() == "cpu"
+    if on_cpu:
+        x, g, numbers = jnp.swapaxes(x, 0, -1), jnp.moveaxis(g, 0, -2), channels_last(rank)
+    dw = _convolution(problem, windows, x, g, problem.w_dtype, numbers, batch_group_count=problem.groups)
+    return jnp.moveaxis(dw, 0, -2) if on_cpu else dw
 
 
 def _convolution(
