@@ -37,7 +37,7 @@ OUTER_WINOGRAD_SAVINGS = 10
 OUTER_LANES, LANE_FEW_TERMS = 8, 4
 # Terms of an output, at most, that fall on padding on average: outer products meet all the padding of a full
 # convolution of small maps. The second where no bands of two axes, which leave out the last one's, can take
-# their place (120 shapes, 2026-11-27, AMD EPYC).
+# their place (106 shapes, 2026-11-27, AMD EPYC).
 OUTER_PADDING_TERMS, OUTER_MOST_PADDING_TERMS = 145, 250
 # Taps, and taps across the axis that has most, from which a loop along that axis pays.
 OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
