@@ -212,6 +212,23 @@ def forward_by_phases(
     return output(0, ())
 
 
+def input_grad_by_phases(
+    problem: ConvProblem,
+    g: Array,
+    w: Array,
+    input_grad: Callable[[ConvProblem, Array, Array], Array],
+) -> Array:
+    """The adjoint of `forward_by_phases`: what each residue class of g adds to the gradient of the input."""
+    terms = []
+    for chosen in itertools.product(*(window.phases() for window in problem.windows)):
+        windows = [phase.window for phase in chosen if phase.window is not None]
+        if len(windows) == problem.rank:
+            outputs = residues(g, 1, [p.out_start for p in chosen], [p.out_step for p in chosen])
+            taps = residues(w, 0, [p.tap_start for p in chosen], [p.tap_step for p in chosen])
+            terms.append(input_grad(problem.with_windows(windows), outputs, taps))
+    return sum_tree(terms)
+
+
 def kernel_grad_by_phases(
     problem: ConvProblem,
     x: Array,

@@ -2,19 +2,35 @@
 
 With X the patches of all outputs and B the kernel as a banded matrix (`_bands.py`):
 
-    Y = X B,    dB = X^T G,    dX = G B^T                                                  (T5, T7, T8)
+    gather       Y = X B         copies the T C samples that an output reads               (T5)
+    scatter      dX = G B^T      adds up T C products of each output                       (T8)
+    correlate    dB = X^T G      copies as gather does; dB summed along its band is dw     (T7)
 
-dB summed along its band is dw, and dX added where segments overlap is dx; neither flips nor dilates anything.
+The adjoint problem has C and O exchanged: y is what it scatters, dx what it gathers and dw, flipped, what it
+correlates, from T O values for each sample of x. A pass lays out whichever of x and y has fewer channels:
+where these are few, copies and sums take most of its time. With a stride the residue classes of x meet their
+taps one after another, so that nothing is dilated.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import jax.numpy as jnp
 from jax import Array
 
-from .._patches import contract, flip_and_swap, pad_or_crop, pad_to_windows
+from .._patches import (
+    contract,
+    flip_and_swap,
+    forward_by_phases,
+    input_grad_by_phases,
+    kernel_grad_by_phases,
+    pad_or_crop,
+    pad_to_windows,
+)
 from .._problem import ConvProblem
 from ._bands import (
     Bands,
@@ -36,20 +52,56 @@ from ._blocks import (
     plan_blocks,
 )
 
+ChooseOutputs: TypeAlias = Callable[[ConvProblem], int]
+
 # Patches of one block: a few megabytes lie in the second- and third-level caches.
 BLOCK_BYTES = 4 << 20
 
-# Outputs per input channel from which on copied patches are cheaper than added products.
-GATHER_RATIO = 2
+# Channels of x over those of y from which y is laid out in x's place, with a stride: the residue classes of x are
+# copies too, and their products narrower. Without one the fewer are faster, and of two equal the copies. From
+# 116 shapes of 1 to 512 channels and 71 strided input gradients more: 0.05 to 1.3 times the time of the other
+# (2026-11-27, AMD EPYC).
+STRIDED_RATIO = 2.5
+# Residue classes, at most: each is a product and its patches to compile.
+MAX_CLASSES = 9
 
 
-def forward(problem: ConvProblem, x: Array, w: Array, outputs: int) -> Array:
-    """y, with bands of `outputs` neighbours."""
-    if is_scattered(problem):
-        # With a stride of 1 this is an input gradient of the adjoint problem.
-        return input_grad(problem.input_adjoint(), x, flip_and_swap(w, problem.groups), outputs)
+def forward(problem: ConvProblem, x: Array, w: Array, choose: ChooseOutputs) -> Array:
+    """y, with bands of `choose(problem)` neighbours."""
+    if not lays_out_output(problem):
+        return gather(choose, problem, x, w)
+    adjoint, w = problem.input_adjoint(), flip_and_swap(w, problem.groups)
+    return input_grad_by_phases(adjoint, x, w, functools.partial(scatter, choose))
+
+
+def input_grad(problem: ConvProblem, g: Array, w: Array, choose: ChooseOutputs) -> Array:
+    """dx, with bands of `choose(problem)` neighbours."""
+    if not lays_out_output(problem, if_equal=True):
+        return scatter(choose, problem, g, w)
+    adjoint, w = problem.input_adjoint(), flip_and_swap(w, problem.groups)
+    return forward_by_phases(adjoint, g, w, functools.partial(gather, choose))
+
+
+def kernel_grad(problem: ConvProblem, x: Array, g: Array, choose: ChooseOutputs) -> Array:
+    """dw, with bands of `choose(problem)` neighbours."""
+    if not lays_out_output(problem):
+        return correlate(choose, problem, x, g)
+    dw = kernel_grad_by_phases(problem.input_adjoint(), g, x, functools.partial(correlate, choose))
+    return flip_and_swap(dw, problem.groups)
+
+
+def lays_out_output(problem: ConvProblem, if_equal: bool = False) -> bool:
+    """Whether y has so few channels that its T O values are laid out rather than the T C of x."""
+    cin, cout = problem.channels_per_group
+    if all(w.is_unit for w in problem.windows):
+        return cin > cout or (if_equal and cin == cout)
+    return cin > STRIDED_RATIO * cout and math.prod(problem.strides) <= MAX_CLASSES
+
+
+def gather(choose: ChooseOutputs, problem: ConvProblem, x: Array, w: Array) -> Array:
+    """Y = X B."""
     x = pad_to_windows(x, problem.windows)
-    blocks, bands = plan(problem, outputs)
+    blocks, bands = plan(problem, choose(problem))
     matrix = band_matrix(bands, w)
 
     def step(part: ConvProblem, x: Array) -> Array:
@@ -58,21 +110,9 @@ def forward(problem: ConvProblem, x: Array, w: Array, outputs: int) -> Array:
     return forward_in_blocks(problem, blocks, x, step)
 
 
-def kernel_grad(problem: ConvProblem, x: Array, g: Array, outputs: int) -> Array:
-    """dw, with bands of `outputs` neighbours."""
-    x = pad_to_windows(x, problem.windows)
-    blocks, bands = plan(problem, outputs)
-
-    def step(part: ConvProblem, x: Array, g: Array) -> Array:
-        matrix = correlate_patches(part, patch_matrix(part, bands, x), output_rows(bands, g))
-        return sum_bands(part, bands, matrix)
-
-    return kernel_grad_in_blocks(problem, blocks, x, g, step)
-
-
-def input_grad(problem: ConvProblem, g: Array, w: Array, outputs: int) -> Array:
-    """dx, with bands of `outputs` neighbours."""
-    blocks, bands = plan(problem, outputs)
+def scatter(choose: ChooseOutputs, problem: ConvProblem, g: Array, w: Array) -> Array:
+    """dX = G B^T, added up where segments overlap."""
+    blocks, bands = plan(problem, choose(problem))
     matrix = band_matrix(bands, w)
 
     def step(part: ConvProblem, g: Array) -> Array:
@@ -81,13 +121,16 @@ def input_grad(problem: ConvProblem, g: Array, w: Array, outputs: int) -> Array:
     return crop_to_input(problem, input_grad_in_blocks(problem, blocks, g, step))
 
 
-def is_scattered(problem: ConvProblem) -> bool:
-    """Whether to add up T O products of each input rather than copy T C samples for each output.
+def correlate(choose: ChooseOutputs, problem: ConvProblem, x: Array, g: Array) -> Array:
+    """dB = X^T G, summed along its bands."""
+    x = pad_to_windows(x, problem.windows)
+    blocks, bands = plan(problem, choose(problem))
 
-    An elementwise sum is vectorised and threaded, a copy of patches is neither.
-    """
-    cin, cout = problem.channels_per_group
-    return all(w.is_unit for w in problem.windows) and cout <= GATHER_RATIO * cin
+    def step(part: ConvProblem, x: Array, g: Array) -> Array:
+        matrix = correlate_patches(part, patch_matrix(part, bands, x), output_rows(bands, g))
+        return sum_bands(part, bands, matrix)
+
+    return kernel_grad_in_blocks(problem, blocks, x, g, step)
 
 
 def plan(problem: ConvProblem, outputs: int) -> tuple[Blocks, Bands]:

@@ -40,15 +40,15 @@ def choose_outputs(problem: ConvProblem) -> int:
 
 
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
-    return _products.forward(problem, x, w, choose_outputs(problem))
+    return _products.forward(problem, x, w, choose_outputs)
 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
-    return _products.kernel_grad(problem, x, g, choose_outputs(problem))
+    return _products.kernel_grad(problem, x, g, choose_outputs)
 
 
 def input_grad(problem: ConvProblem, g: Array, w: Array) -> Array:
-    return _products.input_grad(problem, g, w, choose_outputs(problem))
+    return _products.input_grad(problem, g, w, choose_outputs)
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:

@@ -24,22 +24,28 @@ from ._record import Algorithm
 
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
     if not is_view(problem.windows):
-        return _products.forward(problem, x, w, outputs=1)
+        return _products.forward(problem, x, w, one_output)
     x = pad_to_windows(x, problem.windows)
     return multiply_patches(problem, view_patches(problem, x), w)
 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
     if not is_view(problem.windows):
-        return _products.kernel_grad(problem, x, g, outputs=1)
+        return _products.kernel_grad(problem, x, g, one_output)
     x = pad_to_windows(x, problem.windows)
     return correlate_patches(problem, view_patches(problem, x), g).reshape(problem.kernel_shape)
 
 
 def input_grad(problem: ConvProblem, g: Array, w: Array) -> Array:
     if not is_view(problem.windows):
-        return _products.input_grad(problem, g, w, outputs=1)
+        return _products.input_grad(problem, g, w, one_output)
     return crop_to_input(problem, unview_patches(problem, unmultiply_patches(problem, g, w)))
+
+
+def one_output(problem: ConvProblem) -> int:
+    """Outputs in a row of patches."""
+    del problem
+    return 1
 
 
 def is_view(windows: tuple[Window, ...]) -> bool:
