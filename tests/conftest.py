@@ -67,3 +67,11 @@ def strict_jax(request: pytest.FixtureRequest) -> Iterator[None]:
         jax.numpy_rank_promotion("raise"),
     ):
         yield
+
+
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """A monkeypatch for the limits of algorithms: a program traced with others is not used again."""
+    jax.clear_caches()
+    yield monkeypatch
+    jax.clear_caches()

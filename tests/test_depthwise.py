@@ -166,8 +166,8 @@ def test_every_path_is_taken() -> None:
     assert not any(windows["long_line_and_rest"][-1].out_size % n == 0 for n in range(33, 65))
 
 
-def test_rows_of_taps_in_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_lanes, "MAX_UNROLLED_TERMS", 8)
+def test_rows_of_taps_in_a_loop(limits: pytest.MonkeyPatch) -> None:
+    limits.setattr(_lanes, "MAX_UNROLLED_TERMS", 8)
     for name in ("borders", "strided", "padded_sum", "volume"):
         assert not _lanes.is_unrolled(problem_and_data(PROBLEMS[name])[0].windows)
         check(ALGORITHM, PROBLEMS[name])
@@ -175,9 +175,9 @@ def test_rows_of_taps_in_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU's cache asks for blocks of images")
 @pytest.mark.parametrize("cached", [1, 8000])
-def test_kernel_gradients_in_blocks_of_images(monkeypatch: pytest.MonkeyPatch, cached: int) -> None:
-    monkeypatch.setattr(_lanes, "WHOLE_BYTES", 0)
-    monkeypatch.setattr(_lanes, "CACHED_BYTES", cached)
+def test_kernel_gradients_in_blocks_of_images(limits: pytest.MonkeyPatch, cached: int) -> None:
+    limits.setattr(_lanes, "WHOLE_BYTES", 0)
+    limits.setattr(_lanes, "CACHED_BYTES", cached)
     for description in (*map(PROBLEMS.get, ("strided", "long_line", "wide_tap_rows", "volume")), SIX_IMAGES):
         assert description is not None
         check(ALGORITHM, description)

@@ -42,9 +42,9 @@ def test_values(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["narrow_strided", "dilated", "line", "volume"])
-def test_values_by_products(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grouped, "MAX_LANE_TERMS", 0)
-    monkeypatch.setattr(grouped, "MAX_LANE_PRODUCTS", 0)
+def test_values_by_products(name: str, limits: pytest.MonkeyPatch) -> None:
+    limits.setattr(grouped, "MAX_LANE_TERMS", 0)
+    limits.setattr(grouped, "MAX_LANE_PRODUCTS", 0)
     check(ALGORITHM, PROBLEMS[name])
 
 

@@ -42,14 +42,14 @@ def test_values(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["whole_vectors", "padded_vectors", "line", "groups_strided"])
-def test_values_block_by_block(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_outer_products, "BLOCK_BYTES", 1)
+def test_values_block_by_block(name: str, limits: pytest.MonkeyPatch) -> None:
+    limits.setattr(_outer_products, "BLOCK_BYTES", 1)
     check(ALGORITHM, PROBLEMS[name])
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_values_by_rows_of_taps_in_a_loop(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_outer_products, "MAX_TERMS", 0)
+def test_values_by_rows_of_taps_in_a_loop(name: str, limits: pytest.MonkeyPatch) -> None:
+    limits.setattr(_outer_products, "MAX_TERMS", 0)
     check(ALGORITHM, PROBLEMS[name])
 
 

@@ -127,9 +127,9 @@ def test_against_the_definition(name: str) -> None:
 
 
 @pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Any:
+def small_blocks(limits: pytest.MonkeyPatch) -> Any:
     """Blocks of a few tiles or channels, so that every problem needs several."""
-    monkeypatch.setattr(_winograd_plan, "BLOCK_BYTES", {p: 1 << 12 for p in Pass})
+    limits.setattr(_winograd_plan, "BLOCK_BYTES", {p: 1 << 12 for p in Pass})
     _winograd_plan.make_plan.cache_clear()
     yield
     _winograd_plan.make_plan.cache_clear()

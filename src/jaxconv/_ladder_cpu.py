@@ -23,6 +23,7 @@ from ._window import Window
 from .algorithms import BY_NAME
 from .algorithms._lanes import is_unrolled, outputs_at
 from .algorithms._outer_products import MAX_TERMS, count_terms
+from .algorithms._products import lays_out_output
 from .algorithms._winograd_plan import count_products, is_in_pieces
 from .algorithms.fft import count_values, spectrum_products
 from .algorithms.gemm import is_view
@@ -45,6 +46,8 @@ OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
 # Lanes of a kernel gradient, at most, from these taps on and with fewer, and products of channels.
 OUTER_GRADIENT_TAPS, OUTER_GRADIENT_LANES, OUTER_FEW_TAPS_LANES = 9, 32, 20
 OUTER_GRADIENT_PRODUCTS = 384
+# Channels of x for each of y, at most: beyond them patches of y are thin (130 shapes, 2026-11-27, AMD EPYC).
+OUTER_GRADIENT_RATIO = 4
 
 # Winograd's products over the direct ones, at most, and channels on both sides times the share of products
 # saved, at least, for the transforms to pay: 3 taps want 14 channels on two axes, 20 on one. Strides of two
@@ -54,8 +57,9 @@ WINOGRAD_MOST_PRODUCTS, WINOGRAD_MOST_SAVINGS = 0.7, 30
 # The same where an axis has so many taps that they are transformed in pieces (2026-11-26).
 WINOGRAD_PIECES_SAVINGS = 16
 
-# Tiles in the batch from which the transformed kernel, read once per batch, is shared widely enough.
-WINOGRAD_TILES = 16
+# Tiles in the batch times the share of products saved, at least, to pay for transforming the kernel that they
+# share (90 shapes, 2026-11-27, AMD EPYC).
+WINOGRAD_SAVED_TILES = 16
 
 # Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: against thin
 # products, of fewer channels on a side than the last, and against full ones (2026-11-24, kernels of 5 to 63
@@ -74,6 +78,10 @@ FFT_KERNEL_VALUES = 2**25
 LANE_TAPS = 16
 LANE_TERMS, LANE_GRADIENT_TERMS = 512, 900
 
+# Channels of a group to sum over for each lane from which gemm adds up products of few lanes, where patches
+# of all channels would be copied group by group (38 shapes, 2026-11-27, AMD EPYC).
+GROUPED_SUM_PER_LANE = 8
+
 # Taps of one channel, at most, and lanes, at least, whose patches are small beside the cotangent: a copy of
 # the input for each lane took up to 4 times as long (35 shapes, 2026-11-26, AMD EPYC Zen 4).
 SMALL_PATCH_TAPS, SMALL_PATCH_LANES = 9, 32
@@ -81,7 +89,8 @@ SMALL_PATCH_TAPS, SMALL_PATCH_LANES = 9, 32
 # Channels on either side below which patches of one output are too thin for a product; channels to sum over
 # from which they no longer are; strides in a window from which neighbours share enough of theirs.
 BANDED_CHANNELS = 12
-BANDED_SUM = 20
+# The second where an input gradient has a stride of 1 and so many taps on the last axis (18 shapes, 2026-11-27).
+BANDED_SUM, BANDED_GRADIENT_SUM, BANDED_GRADIENT_TAPS = 20, 128, 5
 BANDED_OVERLAP = 3
 # Taps of a line, at least, and its channels, at most, from which wider patches are banded too (2026-11-26).
 BANDED_LINE_TAPS, BANDED_LINE_CHANNELS = 16, 128
@@ -129,6 +138,8 @@ def suits_outer_gradient(problem: ConvProblem) -> bool:
     """Whether the products of channels are few, for taps enough, and Winograd saves none of them."""
     cin, cout = problem.channels_per_group
     if problem.groups > 1 or problem.rank == 1 or min(cin, cout) == 1 or cin * cout > OUTER_GRADIENT_PRODUCTS:
+        return False
+    if cin > OUTER_GRADIENT_RATIO * cout:
         return False
     most = OUTER_GRADIENT_LANES if problem.taps >= OUTER_GRADIENT_TAPS else OUTER_FEW_TAPS_LANES
     saved = suits_fft(problem, Pass.KERNEL_GRAD) or suits_winograd(problem, Pass.KERNEL_GRAD)
@@ -181,7 +192,7 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
     least = WINOGRAD_PIECES_SAVINGS if is_in_pieces(problem) else WINOGRAD_SAVINGS
     few = share <= WINOGRAD_PRODUCTS and saved >= least
     some = share <= WINOGRAD_MOST_PRODUCTS and saved >= WINOGRAD_MOST_SAVINGS
-    return (few or some) and tiles >= WINOGRAD_TILES
+    return (few or some) and tiles * (1 - share) >= WINOGRAD_SAVED_TILES
 
 
 def suits_fft(problem: ConvProblem, pass_: Pass) -> bool:
@@ -207,12 +218,13 @@ def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
     if problem.groups > 1 or problem.in_channels == problem.out_channels == 1:
         return True
     terms = problem.taps * max(problem.in_channels, problem.out_channels)
+    if pass_ is Pass.FORWARD and problem.out_channels == 1 and max(problem.strides, default=1) > 1:
+        return problem.taps <= LANE_TAPS
     if pass_ is not Pass.KERNEL_GRAD:
         return summed_channels(problem, pass_) == 1 and (problem.taps <= LANE_TAPS or terms <= LANE_TERMS)
-    if not problem.rank or min(problem.in_channels, problem.out_channels) > 1:
+    if problem.in_channels > 1 or problem.rank < 2:
         return False
-    few = problem.out_channels == 1 or (problem.rank > 1 and terms <= LANE_GRADIENT_TERMS)
-    return few and is_unrolled(problem.windows)
+    return terms <= LANE_GRADIENT_TERMS and is_unrolled(problem.windows)
 
 
 def summed_channels(problem: ConvProblem, pass_: Pass) -> int:
@@ -222,9 +234,10 @@ def summed_channels(problem: ConvProblem, pass_: Pass) -> int:
 
 
 def suits_grouped(problem: ConvProblem, pass_: Pass) -> bool:
-    """Whether there are groups to hold apart."""
-    del pass_
-    return problem.groups > 1
+    """Whether there are groups to hold apart, that sum over no more channels than patches of them pay for."""
+    summed = summed_channels(problem, pass_)
+    lanes = sum(problem.channels_per_group) - summed
+    return problem.groups > 1 and (pass_ is Pass.KERNEL_GRAD or summed < GROUPED_SUM_PER_LANE * lanes)
 
 
 def is_thin(problem: ConvProblem) -> bool:
@@ -240,15 +253,19 @@ def suits_direct(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether a kernel gradient's patches would be copies that hardly any output shares."""
     narrow = max(problem.in_channels, problem.out_channels) <= DIRECT_CHANNELS
     few = 1 < problem.taps <= DIRECT_TAPS and max(problem.strides, default=1) > 1
-    return pass_ is Pass.KERNEL_GRAD and few and narrow and is_thin(problem) and not neighbours_share(problem)
+    shared = neighbours_share(problem) or lays_out_output(problem)
+    return pass_ is Pass.KERNEL_GRAD and few and narrow and is_thin(problem) and not shared
 
 
 def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether patches are thin and overlap along the last axis, or long on a line."""
     if problem.rank == 1 and problem.taps >= BANDED_LINE_TAPS and neighbours_share(problem):
         return max(problem.in_channels, problem.out_channels) <= BANDED_LINE_CHANNELS
-    short_sum = pass_ is Pass.KERNEL_GRAD or summed_channels(problem, pass_) < BANDED_SUM
-    return short_sum and is_thin(problem) and neighbours_share(problem)
+    if not (is_thin(problem) and neighbours_share(problem)):
+        return False
+    wide = max(problem.strides) == 1 and problem.kernel_size[-1] >= BANDED_GRADIENT_TAPS
+    most = BANDED_GRADIENT_SUM if pass_ is Pass.INPUT_GRAD and wide else BANDED_SUM
+    return pass_ is Pass.KERNEL_GRAD or summed_channels(problem, pass_) < most
 
 
 LADDER: Ladder = (

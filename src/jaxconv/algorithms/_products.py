@@ -10,6 +10,9 @@ The adjoint problem has C and O exchanged: y is what it scatters, dx what it gat
 correlates, from T O values for each sample of x. A pass lays out whichever of x and y has fewer channels:
 where these are few, copies and sums take most of its time. With a stride the residue classes of x meet their
 taps one after another, so that nothing is dilated.
+
+Where g is laid out, zeros around it meet samples and taps that the sum leaves out: a NaN among these would
+spread, so precision=HIGHEST keeps x in both gradients.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from typing import TypeAlias
 import jax.numpy as jnp
 from jax import Array
 
+from .._dtypes import is_highest
 from .._patches import (
     contract,
     flip_and_swap,
@@ -57,10 +61,10 @@ ChooseOutputs: TypeAlias = Callable[[ConvProblem], int]
 # Patches of one block: a few megabytes lie in the second- and third-level caches.
 BLOCK_BYTES = 4 << 20
 
-# Channels of x over those of y from which y is laid out in x's place, with a stride: the residue classes of x are
-# copies too, and their products narrower. Without one the fewer are faster, and of two equal the copies. From
-# 116 shapes of 1 to 512 channels and 71 strided input gradients more: 0.05 to 1.3 times the time of the other
-# (2026-11-27, AMD EPYC).
+# Channels of x over those of y from which y is laid out in x's place, with a stride: the residue classes of x
+# are copies too, and their products narrower. Without one the fewer are faster, and of two equal the copies.
+# From 116 shapes of 1 to 512 channels and 71 strided input gradients more: 0.05 to 1.3 times the time of the
+# other (2026-11-27, AMD EPYC).
 STRIDED_RATIO = 2.5
 # Residue classes, at most: each is a product and its patches to compile.
 MAX_CLASSES = 9
@@ -76,7 +80,7 @@ def forward(problem: ConvProblem, x: Array, w: Array, choose: ChooseOutputs) -> 
 
 def input_grad(problem: ConvProblem, g: Array, w: Array, choose: ChooseOutputs) -> Array:
     """dx, with bands of `choose(problem)` neighbours."""
-    if not lays_out_output(problem, if_equal=True):
+    if is_highest(problem.precision) or not lays_out_output(problem, if_equal=True):
         return scatter(choose, problem, g, w)
     adjoint, w = problem.input_adjoint(), flip_and_swap(w, problem.groups)
     return forward_by_phases(adjoint, g, w, functools.partial(gather, choose))
@@ -84,7 +88,7 @@ def input_grad(problem: ConvProblem, g: Array, w: Array, choose: ChooseOutputs) 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array, choose: ChooseOutputs) -> Array:
     """dw, with bands of `choose(problem)` neighbours."""
-    if not lays_out_output(problem):
+    if is_highest(problem.precision) or not lays_out_output(problem):
         return correlate(choose, problem, x, g)
     dw = kernel_grad_by_phases(problem.input_adjoint(), g, x, functools.partial(correlate, choose))
     return flip_and_swap(dw, problem.groups)

@@ -5,6 +5,7 @@ X[m, (k, c)] = x[m s + k d - lo, c]:
 
     y = X w,    dw = X^T g,    dX = g w^T, and dx adds dX where patches overlap            (T5, T7, T8)
 
+Where y has fewer channels than x, patches of y take their place, in the adjoint problem (`_products.py`).
 Windows of one tap, or that tile the input, need no copy: their patches are a view, and the pass one product.
 Cost: one multiply-add per pair that meets. Error: that of a plain sum.
 """

@@ -6,6 +6,7 @@ and all groups lie side by side in one sum of outer products (`_outer_products.p
 Products. Otherwise every group is a dense convolution of its own. In group-major order [G, N, *S, C/G] one
 batched product multiplies the patches X of all groups by their kernels: Y = X W, dW^T = G^T X. In the order
 [N, *S, G, C/G] a product would have to transpose its patches, which are larger than x by the number of taps.
+Where y has fewer channels than x, its patches take their place in a kernel gradient (`_products.py`).
 
 Cost: one multiply-add per pair that meets; no zero between groups is multiplied. Error: that of a plain sum.
 """
@@ -17,11 +18,13 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
-from .._patches import contract, pad_to_windows, stack_taps
+from .._dtypes import is_highest
+from .._patches import contract, flip_and_swap, kernel_grad_by_phases, pad_to_windows, stack_taps
 from .._problem import ConvProblem, Pass
 from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
 from ._lanes import is_unrolled
 from ._outer_products import correlate_outer_products, count_terms, sum_outer_products
+from ._products import lays_out_output
 from ._record import Algorithm
 
 # Terms T C/G of a forward pass on lanes, as raced on GPUs. CPUs take more of them there, by `outer`.
@@ -42,7 +45,10 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
     products = math.prod(problem.channels_per_group)
     if products <= MAX_LANE_PRODUCTS and is_unrolled(problem.windows):
         return correlate_outer_products(problem, x, g)
-    return kernel_grad_by_products(problem, x, g)
+    if is_highest(problem.precision) or not lays_out_output(problem):
+        return kernel_grad_by_products(problem, x, g)
+    dw = kernel_grad_by_phases(problem.input_adjoint(), g, x, kernel_grad_by_products)
+    return flip_and_swap(dw, problem.groups)
 
 
 def forward_by_products(problem: ConvProblem, x: Array, w: Array) -> Array:

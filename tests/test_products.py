@@ -1,0 +1,98 @@
+"""Products of patches: every pass against the oracle, whichever of x and y is laid out; the thinner is."""
+
+import math
+
+import jax
+import pytest
+
+from jaxconv._problem import Pass, make_problem
+from jaxconv.algorithms import _products, banded, gemm
+from jaxconv.algorithms._products import MAX_CLASSES, STRIDED_RATIO, lays_out_output
+from jaxconv.algorithms._record import Algorithm
+from test_depthwise import (
+    Description,
+    by_dtype,
+    by_pass,
+    by_spoil,
+    check,
+    check_structure,
+    operand_shapes,
+    problem_and_data,
+)
+from test_structure import equations
+
+# name: input, kernel, groups, options
+THIN_OUTPUT: dict[str, Description] = {
+    "dense": ((2, 9, 8, 7), (3, 4, 7, 2), 1, {}),
+    "valid": ((2, 9, 8, 7), (3, 4, 7, 2), 1, {"padding": "VALID"}),
+    "strided": ((2, 9, 10, 8), (3, 5, 8, 3), 1, {"strides": (2, 3)}),
+    "strided_on_one_axis": ((2, 9, 10, 8), (3, 2, 8, 3), 1, {"strides": (1, 3), "padding": "VALID"}),
+    "stride_above_kernel": ((2, 11, 10, 8), (2, 1, 8, 2), 1, {"strides": (3, 3), "padding": 1}),
+    "dilated": ((2, 9, 10, 5), (3, 2, 5, 2), 1, {"kernel_dilation": (2, 3)}),
+    "cropped": ((2, 9, 9, 6), (3, 3, 6, 2), 1, {"strides": 2, "padding": [(3, -1), (-2, 4)]}),
+    "transposed": ((2, 5, 4, 6), (3, 4, 6, 2), 1, {"input_dilation": (2, 3), "padding": [(2, 1), (0, 3)]}),
+    "line": ((2, 40, 6), (5, 6, 2), 1, {"strides": 2}),
+    "volume": ((2, 5, 4, 6, 6), (3, 2, 3, 6, 2), 1, {"strides": (1, 2, 2)}),
+    "groups": ((2, 9, 8, 12), (3, 3, 6, 4), 2, {"strides": 2}),
+}
+THIN_INPUT: dict[str, Description] = {
+    "dense": ((2, 9, 8, 2), (3, 4, 2, 7), 1, {}),
+    "equal": ((2, 9, 8, 3), (3, 4, 3, 3), 1, {}),
+    "strided": ((2, 9, 10, 3), (3, 5, 3, 8), 1, {"strides": (2, 3)}),
+    "nearly_as_thin_strided": ((2, 9, 10, 4), (3, 5, 4, 2), 1, {"strides": 2}),
+    "many_classes": ((2, 17, 16, 8), (5, 4, 8, 2), 1, {"strides": 4}),
+}
+PROBLEMS = {f"thin_output_{k}": v for k, v in THIN_OUTPUT.items()} | THIN_INPUT
+by_algorithm = pytest.mark.parametrize("algorithm", [gemm.ALGORITHM, banded.ALGORITHM], ids=lambda a: a.name)
+
+
+@by_algorithm
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_values(name: str, algorithm: Algorithm) -> None:
+    if algorithm is banded.ALGORITHM and name in ("thin_output_groups", "thin_output_dilated"):
+        assert algorithm.supports(problem_and_data(PROBLEMS[name])[0], Pass.FORWARD)
+        return
+    check(algorithm, PROBLEMS[name])
+
+
+@by_algorithm
+@pytest.mark.parametrize("name", ["thin_output_dense", "thin_output_strided", "thin_output_line"])
+def test_values_block_by_block(name: str, algorithm: Algorithm, limits: pytest.MonkeyPatch) -> None:
+    limits.setattr(_products, "BLOCK_BYTES", 1)
+    check(algorithm, PROBLEMS[name])
+    assert "scan" in check_structure(algorithm, PROBLEMS[name], Pass.FORWARD)
+
+
+@by_dtype
+def test_dtypes(dtype: str) -> None:
+    check(gemm.ALGORITHM, PROBLEMS["thin_output_strided"], dtype)
+
+
+@by_spoil
+@pytest.mark.parametrize("name", ["valid", "strided", "groups"])
+def test_highest_precision_keeps_non_finite_values_in_their_windows(name: str, spoil: float) -> None:
+    shapes, options = THIN_OUTPUT[name][:3], THIN_OUTPUT[name][3]
+    check(gemm.ALGORITHM, (*shapes, {**options, "precision": "highest"}), spoil=spoil)
+
+
+def test_the_rule_on_both_sides_of_its_limits() -> None:
+    for name, (x_shape, w_shape, groups, options) in PROBLEMS.items():
+        problem, _ = make_problem(x_shape, w_shape, "float32", "float32", groups=groups, **options)
+        if problem.is_dense:
+            assert lays_out_output(problem) == name.startswith("thin_output"), name
+    assert lays_out_output(problem_and_data(PROBLEMS["equal"])[0], if_equal=True)
+    cin, cout = problem_and_data(PROBLEMS["nearly_as_thin_strided"])[0].channels_per_group
+    assert cout < cin <= STRIDED_RATIO * cout
+    assert math.prod(problem_and_data(PROBLEMS["many_classes"])[0].strides) > MAX_CLASSES
+
+
+@by_pass
+@pytest.mark.parametrize("side", ["thin_output_dense", "dense"])
+def test_no_array_holds_the_taps_of_the_wider_side(side: str, which: Pass) -> None:
+    """Patches of 2 channels are 24 values wide, those of 7 would be 84."""
+    problem, _, _ = problem_and_data(PROBLEMS[side])
+    operands = [jax.ShapeDtypeStruct(shape, "float32") for shape in operand_shapes(problem, which)]
+    closed = jax.make_jaxpr(lambda a, b: gemm.ALGORITHM.run(problem, which, a, b))(*operands)
+    sizes = [math.prod(v.aval.shape) for e in equations(closed.jaxpr) for v in e.outvars]
+    positions = problem.batch * math.prod(w.in_size for w in problem.windows)
+    assert positions * problem.taps * 2 <= max(sizes) < 2 * positions * problem.taps * 2
