@@ -45,8 +45,8 @@ CHOICES = [
     ((8, 28, 28, 1), (3, 3, 1, 24), {}, ("outer", "gemm", "depthwise")),
     ((8, 28, 28, 1), (5, 5, 1, 32), {}, ("outer", "banded", "depthwise")),
     ((8, 28, 28, 1), (7, 7, 1, 64), {}, ("outer", "banded", "banded")),
-    ((8, 28, 28, 2), (5, 5, 2, 128), {}, ("outer", "gemm", "gemm")),
-    ((8, 28, 28, 2), (5, 5, 2, 64), {"strides": 2}, ("outer", "gemm", "banded")),
+    ((8, 28, 28, 2), (5, 5, 2, 128), {}, ("outer", "gemm", "banded")),
+    ((8, 28, 28, 2), (5, 5, 2, 64), {"strides": 2}, ("outer", "gemm", "gemm")),
     ((8, 1000, 1), (9, 1, 16), {}, ("outer", "banded", "banded")),
     ((8, 14, 14, 6), (5, 5, 6, 16), {}, "outer"),
     # Where x has many more channels than y, patches of y are thin.

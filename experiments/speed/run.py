@@ -26,7 +26,7 @@ except ImportError:  # the bar comes with the `bench` extra; the figures do not 
     tqdm = None
 
 
-SETS = ("full", "quick", "unseen", "fresh", "reports", "all")
+SETS = ("full", "quick", "unseen", "fresh", "ends", "reports", "all")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -89,7 +89,8 @@ SMALL_PATCH_TAPS, SMALL_PATCH_LANES = 9, 32
 # Channels on either side below which patches of one output are too thin for a product; channels to sum over
 # from which they no longer are; strides in a window from which neighbours share enough of theirs.
 BANDED_CHANNELS = 12
-# The second where an input gradient has a stride of 1 and so many taps on the last axis (18 shapes, 2026-11-27).
+# The second where an input gradient has a stride of 1 and so many taps on the last axis (18 shapes,
+# 2026-11-27).
 BANDED_SUM, BANDED_GRADIENT_SUM, BANDED_GRADIENT_TAPS = 20, 128, 5
 BANDED_OVERLAP = 3
 # Taps of a line, at least, and its channels, at most, from which wider patches are banded too (2026-11-26).

@@ -165,8 +165,35 @@ _FRESH = tuple(
     )
 )  # fmt: skip
 
+# The first and last layers of networks, and what makes images larger: many channels on one side, few on the
+# other. Chosen on 2026-11-27, when the algorithms were.
+_ENDS = tuple(
+    conv_workload(*arguments, tags="ends", **options)  # type: ignore[arg-type]
+    for *arguments, options in (
+        ("dcgan_middle", 8, (16, 16), (128, 64), 4, {"kind": "transposed", "stride": 2, "padding": 2}),
+        ("dcgan_last", 16, (32, 32), (64, 3), 4, {"kind": "transposed", "stride": 2, "padding": 2}),
+        ("pix2pix_last", 1, (128, 128), (128, 3), 4, {"kind": "transposed", "stride": 2, "padding": 2}),
+        ("wavegan_last", 4, (4096,), (64, 1), 25,
+         {"kind": "transposed", "stride": 4, "padding": ((13, 14),)}),
+        ("digits_decoder", 32, (14, 14), (32, 1), 3,
+         {"kind": "transposed", "stride": 2, "padding": ((1, 2),) * 2}),
+        ("fcn_upsample_8", 1, (40, 40), (21, 21), 16, {"kind": "transposed", "stride": 8, "padding": 11}),
+        ("unet_head", 2, (128, 128), (64, 2), 3, {}),
+        ("monodepth_head", 2, (96, 96), (32, 1), 3, {}),
+        ("esrgan_last", 1, (128, 128), (64, 3), 3, {}),
+        ("style_last", 1, (128, 128), (32, 3), 9, {}),
+        ("vdsr_first", 1, (96, 96), (1, 64), 3, {}),
+        ("patchgan_first", 4, (128, 128), (6, 64), 4, {"stride": 2, "padding": 1}),
+        ("patchgan_last", 4, (31, 31), (512, 1), 4, {"padding": 1}),
+        ("heatmaps_1x1", 4, (64, 64), (256, 17), 1, {}),
+        ("tacotron_first", 8, (400,), (80, 512), 5, {}),
+        ("tacotron_last", 8, (400,), (512, 80), 5, {}),
+    )
+)  # fmt: skip
+
 WORKLOADS: tuple[Workload, ...] = (
     *_LAYERS, *_OTHER_USES, *_pools("max"), *_pools("avg"), *_STEPS, *_REPORTS, *_UNSEEN, *_FRESH,
+    *_ENDS,
 )  # fmt: skip
 
 
