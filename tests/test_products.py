@@ -34,6 +34,7 @@ THIN_OUTPUT: dict[str, Description] = {
     "line": ((2, 40, 6), (5, 6, 2), 1, {"strides": 2}),
     "volume": ((2, 5, 4, 6, 6), (3, 2, 3, 6, 2), 1, {"strides": (1, 2, 2)}),
     "groups": ((2, 9, 8, 12), (3, 3, 6, 4), 2, {"strides": 2}),
+    "sample_between_strides": ((2, 1, 5, 6), (1, 3, 6, 2), 1, {"strides": 2, "padding": [(1, 0), (0, 0)]}),
 }
 THIN_INPUT: dict[str, Description] = {
     "dense": ((2, 9, 8, 2), (3, 4, 2, 7), 1, {}),

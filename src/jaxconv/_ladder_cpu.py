@@ -3,7 +3,7 @@
     outer       few taps and channels to sum over: no patches, a sum of outer products
     winograd    2 to 32 taps in a phase, where the multiplications saved outweigh the transforms, 16 tiles
     fft         kernels so large that transforms of the maps cost less than the products
-    depthwise   one channel to sum over in each group: nothing to contract, a sum of taps
+    depthwise   one channel on a side of each group: nothing to contract, a sum of taps
     grouped     any other groups
     direct      kernel gradients of thin, small kernels whose windows hardly overlap
     banded      patches, thin or long on a line, that neighbouring outputs share along the last axis
@@ -215,7 +215,10 @@ def has_small_patches(problem: ConvProblem, pass_: Pass) -> bool:
 
 
 def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
-    """Whether there is nothing to contract: one channel in each group, or in a dense pass with few taps."""
+    """Whether there is nothing to contract: one channel in each group, or in a dense pass with few taps.
+
+    One output of a strided layer is a sum of taps too: matrices of one column would read copies of x.
+    """
     if problem.groups > 1 or problem.in_channels == problem.out_channels == 1:
         return True
     terms = problem.taps * max(problem.in_channels, problem.out_channels)
@@ -235,7 +238,7 @@ def summed_channels(problem: ConvProblem, pass_: Pass) -> int:
 
 
 def suits_grouped(problem: ConvProblem, pass_: Pass) -> bool:
-    """Whether there are groups to hold apart, that sum over no more channels than patches of them pay for."""
+    """Whether there are groups, with lanes enough for the channels that they sum over."""
     summed = summed_channels(problem, pass_)
     lanes = sum(problem.channels_per_group) - summed
     return problem.groups > 1 and (pass_ is Pass.KERNEL_GRAD or summed < GROUPED_SUM_PER_LANE * lanes)

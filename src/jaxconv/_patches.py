@@ -226,7 +226,7 @@ def input_grad_by_phases(
             outputs = residues(g, 1, [p.out_start for p in chosen], [p.out_step for p in chosen])
             taps = residues(w, 0, [p.tap_start for p in chosen], [p.tap_step for p in chosen])
             terms.append(input_grad(problem.with_windows(windows), outputs, taps))
-    return sum_tree(terms)
+    return sum_tree(terms) if terms else jnp.zeros((g.shape[0], *problem.input_shape[1:]), problem.x_dtype)
 
 
 def kernel_grad_by_phases(

@@ -95,7 +95,7 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array, choose: ChooseOutputs)
 
 
 def lays_out_output(problem: ConvProblem, if_equal: bool = False) -> bool:
-    """Whether y has so few channels that its T O values are laid out rather than the T C of x."""
+    """Whether y has so few channels, or `if_equal` as few, that its T O values take the place of x's T C."""
     cin, cout = problem.channels_per_group
     if all(w.is_unit for w in problem.windows):
         return cin > cout or (if_equal and cin == cout)
