@@ -26,6 +26,7 @@ PROBLEMS: dict[str, Description] = {
     "narrow_strided": ((2, 9, 10, 8), (3, 3, 4, 8), 2, {"strides": (2, 3)}),
     "wide": ((2, 6, 5, 40), (3, 3, 20, 36), 2, {}),
     "wide_strided": ((3, 9, 8, 40), (3, 2, 20, 40), 2, {"strides": 2, "padding": "VALID"}),
+    "thin_output_strided": ((2, 9, 8, 24), (3, 5, 12, 8), 2, {"strides": (2, 1)}),
     "dilated": ((2, 9, 10, 12), (3, 2, 3, 8), 4, {"kernel_dilation": (2, 3)}),
     "transposed": ((2, 5, 4, 12), (3, 4, 3, 8), 4, {"input_dilation": (2, 3), "padding": [(2, 1), (0, 3)]}),
     "cropped": ((2, 9, 9, 8), (3, 3, 2, 8), 4, {"padding": [(3, -1), (-2, 4)]}),
@@ -41,7 +42,7 @@ def test_values(name: str) -> None:
     check(ALGORITHM, PROBLEMS[name])
 
 
-@pytest.mark.parametrize("name", ["narrow_strided", "dilated", "line", "volume"])
+@pytest.mark.parametrize("name", ["narrow_strided", "thin_output_strided", "dilated", "line", "volume"])
 def test_values_by_products(name: str, limits: pytest.MonkeyPatch) -> None:
     limits.setattr(grouped, "MAX_LANE_TERMS", 0)
     limits.setattr(grouped, "MAX_LANE_PRODUCTS", 0)
