@@ -7,7 +7,7 @@
     grouped     any other groups
     direct      kernel gradients of thin, small kernels whose windows hardly overlap
     banded      patches, thin or long on a line, that neighbouring outputs share along the last axis
-    gemm        kernel gradients of few taps of one channel, for many lanes; everything else
+    gemm        kernel gradients of one channel whose windows overlap little; everything else
 
 Constants are from `python experiments/speed/run.py` on 2 cores of an AMD EPYC (Zen 5, AVX-512), jaxlib
 0.10.2, 2026-11-22, where no other date stands; the runs are in `experiments/speed/results`.
@@ -21,7 +21,7 @@ from ._ladder import Ladder, suits_all
 from ._problem import ConvProblem, Pass, len_meetings
 from ._window import Window
 from .algorithms import BY_NAME
-from .algorithms._lanes import is_unrolled, outputs_at
+from .algorithms._lanes import outputs_at
 from .algorithms._outer_products import MAX_TERMS, count_terms
 from .algorithms._products import lays_out_output
 from .algorithms._winograd_plan import count_products, is_in_pieces
@@ -34,6 +34,10 @@ from .algorithms.grouped import MAX_LANE_TERMS
 # here whatever its taps, and the terms up to which it stays a sum of taps with fewer. From races over 500
 # shapes of 1 to 128 channels (2026-11-26, AMD EPYC Zen 4).
 OUTER_PHASE_SUM, OUTER_SUM_PER_LANE = 8, 3
+# Products of channels from which outer products, all of them written out, give way to patches times matrix:
+# 0.95 of their time and 0.23 of their compile time in 289 shapes other than the 350 that this was found by
+# (2026-11-27, AMD EPYC Zen 3).
+OUTER_PRODUCTS = 640
 OUTER_WINOGRAD_SAVINGS = 10
 OUTER_LANES, LANE_FEW_TERMS = 8, 4
 # Terms of an output, at most, that fall on padding on average: outer products meet all the padding of a full
@@ -46,8 +50,9 @@ OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
 # Lanes of a kernel gradient, at most, from these taps on and with fewer, and products of channels.
 OUTER_GRADIENT_TAPS, OUTER_GRADIENT_LANES, OUTER_FEW_TAPS_LANES = 9, 32, 20
 OUTER_GRADIENT_PRODUCTS = 384
-# Channels of x for each of y, at most: beyond them patches of y are thin (130 shapes, 2026-11-27, AMD EPYC).
-OUTER_GRADIENT_RATIO = 4
+# Lanes of one channel's kernel gradient, at most; more leave patches whose copies cost little (184 shapes,
+# 2026-11-27, AMD EPYC Zen 3).
+OUTER_SINGLE_LANES = 8
 
 # Winograd's products over the direct ones, at most, and channels on both sides times the share of products
 # saved, at least, for the transforms to pay: 3 taps want 14 channels on two axes, 20 on one. Strides of two
@@ -74,17 +79,18 @@ FFT_KERNEL_VALUES = 2**25
 # The next from jaxconv.tune's races over 60 shapes of 1 to 64 channels, 2026-11-24, AMD EPYC (Zen 4).
 
 # A dense pass without channels to sum over is a sum of taps, if these are few for its lanes: taps at most, or
-# taps times lanes in an output and in a kernel gradient.
+# taps times lanes.
 LANE_TAPS = 16
-LANE_TERMS, LANE_GRADIENT_TERMS = 512, 900
+LANE_TERMS = 512
 
 # Channels of a group to sum over for each lane from which gemm adds up products of few lanes, where patches
 # of all channels would be copied group by group (38 shapes, 2026-11-27, AMD EPYC).
 GROUPED_SUM_PER_LANE = 8
 
-# Taps of one channel, at most, and lanes, at least, whose patches are small beside the cotangent: a copy of
-# the input for each lane took up to 4 times as long (35 shapes, 2026-11-26, AMD EPYC Zen 4).
-SMALL_PATCH_TAPS, SMALL_PATCH_LANES = 9, 32
+# Strides in a window of the last axis, on a plane or in a volume and on a line, from which the patches of one
+# channel are shared in a kernel gradient. A sum of taps with a copy of the input for each lane took 1.0 to 12
+# times as long and 5 times as long to compile (184 shapes, 2026-11-27, AMD EPYC Zen 3).
+SINGLE_OVERLAP, SINGLE_LINE_OVERLAP = 5, 9
 
 # Channels on either side below which patches of one output are too thin for a product; channels to sum over
 # from which they no longer are; strides in a window from which neighbours share enough of theirs.
@@ -114,6 +120,8 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
     terms = count_terms(problem, pass_)
     if problem.groups > 1:
         return summed > 1 and terms <= (MAX_LANE_TERMS if view else MAX_TERMS)
+    if summed * lanes >= OUTER_PRODUCTS:
+        return False
     if summed == 1 and (lanes == 1 or (lanes < OUTER_LANES and terms <= LANE_FEW_TERMS)):
         return False
     if phases(problem, pass_) > 1:
@@ -138,9 +146,11 @@ def suits_outer_rows(problem: ConvProblem, pass_: Pass) -> bool:
 def suits_outer_gradient(problem: ConvProblem) -> bool:
     """Whether the products of channels are few, for taps enough, and Winograd saves none of them."""
     cin, cout = problem.channels_per_group
-    if problem.groups > 1 or problem.rank == 1 or min(cin, cout) == 1 or cin * cout > OUTER_GRADIENT_PRODUCTS:
+    if problem.groups > 1 or problem.rank == 1 or cout == 1 or cin * cout > OUTER_GRADIENT_PRODUCTS:
         return False
-    if cin > OUTER_GRADIENT_RATIO * cout:
+    if cin == 1:
+        return cout <= OUTER_SINGLE_LANES and (problem.rank > 2 or not overlaps_widely(problem))
+    if lays_out_output(problem):
         return False
     most = OUTER_GRADIENT_LANES if problem.taps >= OUTER_GRADIENT_TAPS else OUTER_FEW_TAPS_LANES
     saved = suits_fft(problem, Pass.KERNEL_GRAD) or suits_winograd(problem, Pass.KERNEL_GRAD)
@@ -209,9 +219,15 @@ def suits_fft(problem: ConvProblem, pass_: Pass) -> bool:
 
 
 def has_small_patches(problem: ConvProblem, pass_: Pass) -> bool:
-    """Whether a kernel gradient's patches cost little: few samples of one channel for each output's lanes."""
-    single = problem.groups == problem.in_channels == 1 and pass_ is Pass.KERNEL_GRAD
-    return single and problem.taps <= SMALL_PATCH_TAPS and problem.out_channels >= SMALL_PATCH_LANES
+    """Whether a kernel gradient's patches cost little: samples of one channel, for several lanes each."""
+    single = problem.groups == problem.in_channels == 1 < problem.out_channels
+    return single and pass_ is Pass.KERNEL_GRAD and problem.rank > 0 and not overlaps_widely(problem)
+
+
+def overlaps_widely(problem: ConvProblem) -> bool:
+    """Whether neighbouring windows share nearly all the samples of one channel that they read."""
+    least = SINGLE_LINE_OVERLAP if problem.rank == 1 else SINGLE_OVERLAP
+    return problem.windows[-1].size >= least * problem.windows[-1].stride
 
 
 def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
@@ -224,11 +240,9 @@ def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
     terms = problem.taps * max(problem.in_channels, problem.out_channels)
     if pass_ is Pass.FORWARD and problem.out_channels == 1 and max(problem.strides, default=1) > 1:
         return problem.taps <= LANE_TAPS
-    if pass_ is not Pass.KERNEL_GRAD:
-        return summed_channels(problem, pass_) == 1 and (problem.taps <= LANE_TAPS or terms <= LANE_TERMS)
-    if problem.in_channels > 1 or problem.rank < 2:
+    if pass_ is Pass.KERNEL_GRAD:
         return False
-    return terms <= LANE_GRADIENT_TERMS and is_unrolled(problem.windows)
+    return summed_channels(problem, pass_) == 1 and (problem.taps <= LANE_TAPS or terms <= LANE_TERMS)
 
 
 def summed_channels(problem: ConvProblem, pass_: Pass) -> int:
@@ -276,7 +290,7 @@ LADDER: Ladder = (
     ("outer", suits_outer, "few taps and channels to sum over: a sum of outer products, without patches"),
     ("winograd", suits_winograd, "fewer multiplications for a dense kernel over many channels"),
     ("fft", suits_fft, "a kernel this large costs more than the transforms that avoid it"),
-    ("gemm", has_small_patches, "patches of few taps of one channel are small beside the cotangent"),
+    ("gemm", has_small_patches, "patches of one channel are small beside the lanes of the cotangent"),
     ("depthwise", suits_depthwise, "one channel to sum over leaves an elementwise sum of taps"),
     ("grouped", suits_grouped, "groups of a few channels go side by side, or in one batched product"),
     ("direct", suits_direct, "few taps and channels, windows that share little: one product a tap"),
