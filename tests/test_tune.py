@@ -128,6 +128,21 @@ def test_plans_of_other_problems_and_machines_stay_in_the_file(tmp_path: Path, q
     assert jaxconv.use_plans(path) == 2
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU's own name is unique")
+def test_processors_of_one_name_are_two_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual machine may hide the model number in the name."""
+
+    def key(text: str) -> str:
+        monkeypatch.setattr(Path, "read_text", lambda _: text)
+        return _plans.machine_key()
+
+    cpus = "processor\t: {}\ncpu family\t: 25\nmodel\t\t: {}\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2\n\n"
+    older, newer, same = (key(cpus.format(0, m) + cpus.format(1, m)) for m in (1, 17, 17))
+    assert older != newer == same
+    assert "AMD EPYC (family 25, model 17)" in newer
+    assert key("processor\t: 0\nCPU part\t: 0xd40\n") not in (older, newer)
+
+
 @pytest.mark.parametrize(
     "content",
     [

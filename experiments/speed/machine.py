@@ -16,21 +16,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconv._plans import cpu_model
 from measure import Task
 
 # Rows, depth and columns: large and square, then two layers' patches, then a pointwise layer.
 DOT_SHAPES = ((2048, 2048, 2048), (6272, 576, 64), (6272, 1152, 128), (25088, 64, 256))
 COPY_BYTES = 1 << 28
 SAMPLES = 5
+# Flags of Linux for vector units, the widest first.
+VECTORS = (("avx512f", "AVX-512"), ("avx2", "AVX2"))
 PACKAGES = ("jaxconv", "jax", "jaxlib", "numpy", "torch")
 
 
 def processor() -> str:
-    """The model name the system gives."""
+    """The model that the system gives, and its widest vectors where it tells."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    flags = info.read_text().split() if info.exists() else []
+    return " ".join([cpu_model(), *[name for flag, name in VECTORS if flag in flags][:1]])
 
 
 def cores() -> int:

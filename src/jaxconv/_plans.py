@@ -14,6 +14,7 @@ import functools
 import json
 import os
 import platform
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -82,11 +83,12 @@ def machine_key() -> str:
 
 
 def cpu_model() -> str:
-    """JAX calls every processor "cpu"; Linux knows its name."""
+    """JAX calls every processor "cpu"; Linux has its name, and numbers where one name stands for many."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        first, *_ = Path("/proc/cpuinfo").read_text().split("\n\n")
+        fields = dict(re.findall(r"^(\S.*?)\s*: (.*)$", first, re.MULTILINE))
+        if {"model name", "cpu family", "model"} <= fields.keys():
+            return f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']})"
     return platform.processor() or platform.machine()
 
 
