@@ -50,9 +50,9 @@ OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
 # Lanes of a kernel gradient, at most, from these taps on and with fewer, and products of channels.
 OUTER_GRADIENT_TAPS, OUTER_GRADIENT_LANES, OUTER_FEW_TAPS_LANES = 9, 32, 20
 OUTER_GRADIENT_PRODUCTS = 384
-# Lanes of one channel's kernel gradient, at most; more leave patches whose copies cost little (184 shapes,
-# 2026-11-27, AMD EPYC Zen 3).
-OUTER_SINGLE_LANES = 8
+# Lanes of one channel's kernel gradient, at most: of more, patches cost little. From the second on they fill a
+# vector, fewer go to banded where that shares patches (280 shapes, 2026-11-27, AMD EPYC Zen 3).
+OUTER_SINGLE_LANES, OUTER_FULL_LANES = 8, 6
 
 # Winograd's products over the direct ones, at most, and channels on both sides times the share of products
 # saved, at least, for the transforms to pay: 3 taps want 14 channels on two axes, 20 on one. Strides of two
@@ -89,7 +89,7 @@ GROUPED_SUM_PER_LANE = 8
 
 # Strides in a window of the last axis, on a plane or in a volume and on a line, from which the patches of one
 # channel are shared in a kernel gradient. A sum of taps with a copy of the input for each lane took 1.0 to 12
-# times as long and 5 times as long to compile (184 shapes, 2026-11-27, AMD EPYC Zen 3).
+# times as long and 5 times as long to compile (280 shapes, 2026-11-27, AMD EPYC Zen 3).
 SINGLE_OVERLAP, SINGLE_LINE_OVERLAP = 5, 9
 
 # Channels on either side below which patches of one output are too thin for a product; channels to sum over
@@ -149,7 +149,8 @@ def suits_outer_gradient(problem: ConvProblem) -> bool:
     if problem.groups > 1 or problem.rank == 1 or cout == 1 or cin * cout > OUTER_GRADIENT_PRODUCTS:
         return False
     if cin == 1:
-        return cout <= OUTER_SINGLE_LANES and (problem.rank > 2 or not overlaps_widely(problem))
+        shared = problem.rank == 2 and cout < OUTER_FULL_LANES and overlaps_widely(problem)
+        return cout <= OUTER_SINGLE_LANES and not shared
     if lays_out_output(problem):
         return False
     most = OUTER_GRADIENT_LANES if problem.taps >= OUTER_GRADIENT_TAPS else OUTER_FEW_TAPS_LANES
