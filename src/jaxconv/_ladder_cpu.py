@@ -50,7 +50,7 @@ OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
 # Lanes of a kernel gradient, at most, from these taps on and with fewer, and products of channels.
 OUTER_GRADIENT_TAPS, OUTER_GRADIENT_LANES, OUTER_FEW_TAPS_LANES = 9, 32, 20
 OUTER_GRADIENT_PRODUCTS = 384
-# Lanes of one channel's kernel gradient, at most: of more, patches cost little. From the second on they fill a
+# Lanes of one channel's kernel gradient, at most: patches of more cost little. From the second on they fill a
 # vector, fewer go to banded where that shares patches (280 shapes, 2026-11-27, AMD EPYC Zen 3).
 OUTER_SINGLE_LANES, OUTER_FULL_LANES = 8, 6
 
