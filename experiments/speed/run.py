@@ -25,7 +25,7 @@ try:
 except ImportError:  # the bar comes with the `bench` extra; the figures do not need it
     tqdm = None
 
-
+NO_MATCH = "No name, pass and type match these expressions; the names are in src/jaxconv/_workloads.py."
 SETS = ("full", "quick", "unseen", "fresh", "ends", "reports", "all")
 
 
@@ -102,7 +102,7 @@ def main(arguments: list[str]) -> int:
         print(f"The machine is busy (load {meta['load_at_start']}): trust none of these times.")
     todo = jobs(options)
     if not todo:
-        raise SystemExit("No case matches; the names are in src/jaxconv/_workloads.py.")
+        raise SystemExit(NO_MATCH)
     meta["roofline"] = roofline(sorted({dtype for _, _, dtype in todo}))
     records: list[Record] = []
     for workload, name, dtype in progress(todo):
