@@ -34,12 +34,12 @@ from .algorithms.grouped import MAX_LANE_TERMS
 # here whatever its taps, and the terms up to which it stays a sum of taps with fewer. From races over 500
 # shapes of 1 to 128 channels (2026-11-26, AMD EPYC Zen 4).
 OUTER_PHASE_SUM, OUTER_SUM_PER_LANE = 8, 3
+OUTER_WINOGRAD_SAVINGS = 10
+OUTER_LANES, LANE_FEW_TERMS = 8, 4
 # Products of channels from which outer products, all of them written out, give way to patches times matrix:
 # 0.95 of their time and 0.23 of their compile time in 289 shapes other than the 350 that this was found by
 # (2026-11-27, AMD EPYC Zen 3).
 OUTER_PRODUCTS = 640
-OUTER_WINOGRAD_SAVINGS = 10
-OUTER_LANES, LANE_FEW_TERMS = 8, 4
 # Terms of an output, at most, that fall on padding on average: outer products meet all the padding of a full
 # convolution of small maps. The second where no bands of two axes, which leave out the last one's, can take
 # their place (106 shapes, 2026-11-27, AMD EPYC).
@@ -148,14 +148,13 @@ def suits_outer_gradient(problem: ConvProblem) -> bool:
     cin, cout = problem.channels_per_group
     if problem.groups > 1 or problem.rank == 1 or cout == 1 or cin * cout > OUTER_GRADIENT_PRODUCTS:
         return False
+    if suits_fft(problem, Pass.KERNEL_GRAD):
+        return False
     if cin == 1:
         shared = problem.rank == 2 and cout < OUTER_FULL_LANES and overlaps_widely(problem)
         return cout <= OUTER_SINGLE_LANES and not shared
-    if lays_out_output(problem):
-        return False
     most = OUTER_GRADIENT_LANES if problem.taps >= OUTER_GRADIENT_TAPS else OUTER_FEW_TAPS_LANES
-    saved = suits_fft(problem, Pass.KERNEL_GRAD) or suits_winograd(problem, Pass.KERNEL_GRAD)
-    return cout <= most and not saved
+    return cout <= most and not (lays_out_output(problem) or suits_winograd(problem, Pass.KERNEL_GRAD))
 
 
 def beats_outer(problem: ConvProblem, pass_: Pass) -> bool:
