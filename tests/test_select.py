@@ -72,6 +72,11 @@ CHOICES = [
     ((8, 56, 56, 64), (3, 3, 4, 64), {"groups": 16}, ("outer", "outer", "grouped")),
     ((8, 28, 28, 64), (5, 5, 32, 64), {"groups": 2}, "grouped"),
     ((8, 56, 56, 64), (1, 1, 4, 64), {"groups": 16}, ("outer", "outer", "grouped")),
+    # Few groups that sum over many channels for each lane.
+    ((8, 56, 56, 64), (3, 3, 16, 24), {"groups": 4}, ("outer", "outer", "grouped")),
+    ((8, 56, 56, 64), (3, 3, 16, 20), {"groups": 4}, ("gemm", "outer", "grouped")),
+    ((8, 48, 48, 4), (3, 3, 2, 160), {"groups": 2, "strides": 2}, ("outer", "gemm", "grouped")),
+    ((8, 56, 56, 64), (3, 3, 8, 16), {"groups": 8}, ("outer", "outer", "grouped")),
     ((8, 28, 28, 240), (1, 1, 80, 240), {"groups": 3}, "grouped"),
     ((1, 512, 512, 1), (5, 5, 1, 1), {}, "depthwise"),
     ((1, 512, 512, 1), (65, 65, 1, 1), {}, "fft"),

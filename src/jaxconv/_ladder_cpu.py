@@ -36,6 +36,9 @@ from .algorithms.grouped import MAX_LANE_TERMS
 OUTER_PHASE_SUM, OUTER_SUM_PER_LANE = 8, 3
 OUTER_WINOGRAD_SAVINGS = 10
 OUTER_LANES, LANE_FEW_TERMS = 8, 4
+# Groups whose lanes side by side fill vectors, and how many channels each lane may sum over then: with fewer
+# groups products took 0.7 of the time, with more 1.3 (69 shapes, 2026-11-27, AMD EPYC Zen 3).
+OUTER_MANY_GROUPS, OUTER_MANY_GROUPS_SUM = 8, 8
 # Products of channels from which outer products, all of them written out, give way to patches times matrix:
 # 0.95 of their time and 0.23 of their compile time in 289 shapes other than the 350 that this was found by
 # (2026-11-27, AMD EPYC Zen 3).
@@ -83,10 +86,6 @@ FFT_KERNEL_VALUES = 2**25
 LANE_TAPS = 16
 LANE_TERMS = 512
 
-# Channels of a group to sum over for each lane from which gemm adds up products of few lanes, where patches
-# of all channels would be copied group by group (38 shapes, 2026-11-27, AMD EPYC).
-GROUPED_SUM_PER_LANE = 8
-
 # Strides in a window of the last axis, on a plane or in a volume and on a line, from which the patches of one
 # channel are shared in a kernel gradient. A sum of taps with a copy of the input for each lane took 1.0 to 12
 # times as long and 5 times as long to compile (280 shapes, 2026-11-27, AMD EPYC Zen 3).
@@ -119,7 +118,8 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
     lanes = sum(problem.channels_per_group) - summed
     terms = count_terms(problem, pass_)
     if problem.groups > 1:
-        return summed > 1 and terms <= (MAX_LANE_TERMS if view else MAX_TERMS)
+        per_lane = OUTER_MANY_GROUPS_SUM if problem.groups >= OUTER_MANY_GROUPS else OUTER_SUM_PER_LANE
+        return 1 < summed <= per_lane * lanes and terms <= (MAX_LANE_TERMS if view else MAX_TERMS)
     if summed * lanes >= OUTER_PRODUCTS:
         return False
     if summed == 1 and (lanes == 1 or (lanes < OUTER_LANES and terms <= LANE_FEW_TERMS)):
@@ -255,7 +255,7 @@ def suits_grouped(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether there are groups, with lanes enough for the channels that they sum over."""
     summed = summed_channels(problem, pass_)
     lanes = sum(problem.channels_per_group) - summed
-    return problem.groups > 1 and (pass_ is Pass.KERNEL_GRAD or summed < GROUPED_SUM_PER_LANE * lanes)
+    return problem.groups > 1 and (pass_ is Pass.KERNEL_GRAD or summed <= OUTER_SUM_PER_LANE * lanes)
 
 
 def is_thin(problem: ConvProblem) -> bool:
