@@ -4,7 +4,7 @@
     winograd    2 to 32 taps in a phase, where the multiplications saved outweigh the transforms, 16 tiles
     fft         kernels so large that transforms of the maps cost less than the products
     depthwise   one channel on a side of each group: nothing to contract, a sum of taps
-    grouped     any other groups
+    grouped     other groups, with lanes enough for the channels that they sum over
     direct      kernel gradients of thin, small kernels whose windows hardly overlap
     banded      patches, thin or long on a line, that neighbouring outputs share along the last axis
     gemm        kernel gradients of one channel whose windows overlap little; everything else
@@ -37,7 +37,7 @@ OUTER_PHASE_SUM, OUTER_SUM_PER_LANE = 8, 3
 OUTER_WINOGRAD_SAVINGS = 10
 OUTER_LANES, LANE_FEW_TERMS = 8, 4
 # Groups whose lanes side by side fill vectors, and how many channels each lane may sum over then: with fewer
-# groups products took 0.7 of the time, with more 1.3 (69 shapes, 2026-11-27, AMD EPYC Zen 3).
+# groups products took 0.7 of the time, with more 1.2 (69 shapes, 2026-11-27, AMD EPYC Zen 3).
 OUTER_MANY_GROUPS, OUTER_MANY_GROUPS_SUM = 8, 8
 # Products of channels from which outer products, all of them written out, give way to patches times matrix:
 # 0.95 of their time and 0.23 of their compile time in 289 shapes other than the 350 that this was found by
@@ -233,15 +233,16 @@ def overlaps_widely(problem: ConvProblem) -> bool:
 def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether there is nothing to contract: one channel in each group, or in a dense pass with few taps.
 
-    One output of a strided layer is a sum of taps too: matrices of one column would read copies of x.
+    A dense kernel gradient would copy x for each lane. One output of a strided layer is a sum of taps too:
+    matrices of one column would read copies of x.
     """
     if problem.groups > 1 or problem.in_channels == problem.out_channels == 1:
         return True
     terms = problem.taps * max(problem.in_channels, problem.out_channels)
-    if pass_ is Pass.FORWARD and problem.out_channels == 1 and max(problem.strides, default=1) > 1:
-        return problem.taps <= LANE_TAPS
     if pass_ is Pass.KERNEL_GRAD:
         return False
+    if pass_ is Pass.FORWARD and problem.out_channels == 1 and max(problem.strides, default=1) > 1:
+        return problem.taps <= LANE_TAPS
     return summed_channels(problem, pass_) == 1 and (problem.taps <= LANE_TAPS or terms <= LANE_TERMS)
 
 
