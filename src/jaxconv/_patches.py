@@ -56,6 +56,12 @@ def pad_to_windows(x: Array, windows: Sequence[Window], value: Array | float = 0
     return pad_or_crop(x, [(w.lo, w.hi) for w in exact], value)
 
 
+def crop_to_input(problem: ConvProblem, dx: Array) -> Array:
+    """The adjoint of `pad_to_windows`: padding cut off, zeros where no output read."""
+    exact = [w.exact() for w in problem.windows]
+    return pad_or_crop(dx, [(-w.lo, -w.hi) for w in exact])
+
+
 def all_taps(sizes: Sequence[int]) -> Iterator[Tap]:
     """Tap indices of a kernel in row-major order."""
     return itertools.product(*map(range, sizes))
@@ -145,10 +151,23 @@ def correlate_channels(problem: ConvProblem, x: Array, g: Array) -> Array:
     groups = problem.groups
     points = math.prod(x.shape[:-1])
     if groups == 1:
-        return contract(problem, x.reshape(points, -1), g.reshape(points, -1), (((0,), (0,)), ((), ())))
+        return correlate_rows(problem, x.reshape(points, -1), g.reshape(points, -1))
     x, g = x.reshape(points, groups, -1), g.reshape(points, groups, -1)
     dw = contract(problem, x, g, (((0,), (0,)), ((1,), (1,))))
     return jnp.swapaxes(dw, 0, 1).reshape(dw.shape[1], -1)
+
+
+def correlate_rows(problem: ConvProblem, a: Array, b: Array) -> Array:
+    """a^T b, summed over rows: `[P, A] [P, B] -> [A, B]`.
+
+    A dot transposes its first operand, which costs less the narrower that is: b^T a of 4 rows took a third of
+    the time of a^T b with 4 columns (2026-11-27, AMD EPYC Zen 3). The barrier keeps XLA, which would move the
+    transpose of a product to its operands, from making one of the other.
+    """
+    rows = (((0,), (0,)), ((), ()))
+    if b.shape[1] >= a.shape[1]:
+        return contract(problem, a, b, rows)
+    return lax.optimization_barrier(contract(problem, b, a, rows)).T
 
 
 def sum_tree(terms: list[Array]) -> Array:

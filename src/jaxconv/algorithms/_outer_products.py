@@ -44,10 +44,11 @@ def sum_outer_products(problem: ConvProblem, x: Array, w: Array) -> Array:
     """The forward pass."""
     acc = accumulator(problem)
     cout = problem.out_channels
-    x, w = pad_to_windows(x.astype(acc), problem.windows), w.astype(acc)
+    x, w = x.astype(acc), w.astype(acc)
     few = problem.groups == 1 and problem.taps * problem.in_channels <= FEW_TERMS
     lanes = cout if few or problem.groups > 1 else padded_lanes(cout)
     if lanes == cout:
+        x = pad_to_windows(x, problem.windows)
         return sum_terms(problem, x, w, FEW_TERMS if few and lanes <= FEW_LANES else FUSED_TERMS)
     w = pad_axis(w, w.ndim - 1, 0, lanes - cout)
     blocks = cached_blocks(problem, lanes)
@@ -138,7 +139,6 @@ def correlate_outer_products(problem: ConvProblem, x: Array, g: Array) -> Array:
     if problem.groups > 1 and is_unrolled(problem.windows):
         return lane_gradients(problem, x, g, unrolled=True)
     # Copies of a thin x, one for each row of taps, cost less than to compile every row.
-    x = pad_to_windows(x, problem.windows)
     blocks = cached_blocks(problem, problem.kernel_size[-1] * cin * problem.out_channels // MAX_COLUMN_TERMS)
     return kernel_grad_in_blocks(problem, blocks, x, g, functools.partial(lane_gradients, unrolled=False))
 

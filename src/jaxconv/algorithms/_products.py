@@ -28,12 +28,11 @@ from jax import Array
 from .._dtypes import is_highest
 from .._patches import (
     contract,
+    correlate_rows,
     flip_and_swap,
     forward_by_phases,
     input_grad_by_phases,
     kernel_grad_by_phases,
-    pad_or_crop,
-    pad_to_windows,
 )
 from .._problem import ConvProblem
 from ._bands import (
@@ -104,7 +103,6 @@ def lays_out_output(problem: ConvProblem, if_equal: bool = False) -> bool:
 
 def gather(choose: ChooseOutputs, problem: ConvProblem, x: Array, w: Array) -> Array:
     """Y = X B."""
-    x = pad_to_windows(x, problem.windows)
     blocks, bands = plan(problem, choose(problem))
     matrix = band_matrix(bands, w)
 
@@ -122,12 +120,11 @@ def scatter(choose: ChooseOutputs, problem: ConvProblem, g: Array, w: Array) -> 
     def step(part: ConvProblem, g: Array) -> Array:
         return overlap_add(part, bands, unmultiply_patches(part, output_rows(bands, g), matrix))
 
-    return crop_to_input(problem, input_grad_in_blocks(problem, blocks, g, step))
+    return input_grad_in_blocks(problem, blocks, g, step)
 
 
 def correlate(choose: ChooseOutputs, problem: ConvProblem, x: Array, g: Array) -> Array:
     """dB = X^T G, summed along its bands."""
-    x = pad_to_windows(x, problem.windows)
     blocks, bands = plan(problem, choose(problem))
 
     def step(part: ConvProblem, x: Array, g: Array) -> Array:
@@ -145,12 +142,6 @@ def plan(problem: ConvProblem, outputs: int) -> tuple[Blocks, Bands]:
     blocks = plan_blocks(problem, row_bytes, block_limit(BLOCK_BYTES, 5 * problem.sized().io_bytes() // 2))
     # With one spatial axis the rows of a block are the axis of its bands.
     return blocks, make_bands(block_problem(problem, blocks), bands.outputs)
-
-
-def crop_to_input(problem: ConvProblem, dx: Array) -> Array:
-    """The gradient of the input proper: its padding cut off, zeros where no output read."""
-    exact = [w.exact() for w in problem.windows]
-    return pad_or_crop(dx, [(-w.lo, -w.hi) for w in exact])
 
 
 def multiply_patches(problem: ConvProblem, patches: Array, w: Array) -> Array:
@@ -172,11 +163,7 @@ def correlate_patches(problem: ConvProblem, patches: Array, g: Array) -> Array:
     points = math.prod(patches.shape[:-1])
     cin, cout = problem.channels_per_group
     if problem.groups == 1:
-        # Of the two transposes that a sum over rows can take, that of the narrower matrix is cheaper.
-        p, g = patches.reshape(points, -1), g.reshape(points, -1)
-        if g.shape[1] < p.shape[1]:
-            return contract(problem, g, p, (((0,), (0,)), ((), ()))).T
-        return contract(problem, p, g, (((0,), (0,)), ((), ())))
+        return correlate_rows(problem, patches.reshape(points, -1), g.reshape(points, -1))
     p = patches.reshape(points, -1, problem.groups, cin)
     g = g.reshape(points, problem.groups, cout)
     dw = contract(problem, p, g, (((0,), (0,)), ((2,), (1,))))

@@ -42,9 +42,8 @@ BLOCK_BYTES = 8 << 20
 
 
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
-    x = pad_to_windows(x, problem.windows)
     if problem.taps > MAX_UNROLLED_TAPS:
-        return _forward_loop(problem, x, w)
+        return _forward_loop(problem, pad_to_windows(x, problem.windows), w)
     if problem.rank == 0:
         return multiply_channels(problem, x, w)
     columns = math.prod(w.in_size + w.lo + w.hi for w in problem.windows[1:])
@@ -75,9 +74,8 @@ def _crop(z: Array, offsets: list[int], sizes: tuple[int, ...]) -> Array:
 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
-    x = pad_to_windows(x, problem.windows)
     if problem.taps > MAX_UNROLLED_TAPS:
-        return _kernel_grad_loop(problem, x, g)
+        return _kernel_grad_loop(problem, pad_to_windows(x, problem.windows), g)
     if problem.rank == 0:
         return correlate_channels(problem, x, g)
     row_bytes = math.prod(problem.output_size[1:]) * problem.taps * problem.in_channels * 4

@@ -24,9 +24,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._dtypes import is_highest
-from .._patches import contract, pad_to_windows
+from .._patches import contract, crop_to_input, pad_to_windows
 from .._problem import ConvProblem, Pass, accumulator
-from ._products import crop_to_input
 from ._record import Algorithm
 
 # The transform has fast steps for these factors.

@@ -15,11 +15,11 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._patches import pad_to_windows, tap_slice
+from .._patches import crop_to_input, pad_to_windows, tap_slice
 from .._problem import ConvProblem, Pass
 from .._window import Window
 from . import _products
-from ._products import correlate_patches, crop_to_input, multiply_patches, unmultiply_patches
+from ._products import correlate_patches, multiply_patches, unmultiply_patches
 from ._record import Algorithm
 
 

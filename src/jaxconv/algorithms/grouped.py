@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._dtypes import is_highest
-from .._patches import contract, flip_and_swap, kernel_grad_by_phases, pad_to_windows, stack_taps
+from .._patches import contract, flip_and_swap, kernel_grad_by_phases, stack_taps
 from .._problem import ConvProblem, Pass
 from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
 from ._lanes import is_unrolled
@@ -52,7 +52,6 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
 
 
 def forward_by_products(problem: ConvProblem, x: Array, w: Array) -> Array:
-    x = pad_to_windows(x, problem.windows)
     kernels = split_groups(problem, w).reshape(problem.groups, -1, problem.channels_per_group[1])
 
     def step(part: ConvProblem, x: Array) -> Array:
@@ -63,7 +62,6 @@ def forward_by_products(problem: ConvProblem, x: Array, w: Array) -> Array:
 
 
 def kernel_grad_by_products(problem: ConvProblem, x: Array, g: Array) -> Array:
-    x = pad_to_windows(x, problem.windows)
 
     def step(part: ConvProblem, x: Array, g: Array) -> Array:
         columns = split_groups(part, g).reshape(part.groups, -1, part.channels_per_group[1])
