@@ -40,8 +40,8 @@ OUTER_LANES, LANE_FEW_TERMS = 8, 4
 # groups products took 0.7 of the time, with more 1.2 (69 shapes, 2026-11-27, AMD EPYC Zen 3).
 OUTER_MANY_GROUPS, OUTER_MANY_GROUPS_SUM = 8, 8
 # Products of channels from which outer products, all of them written out, give way to patches times matrix:
-# 0.95 of their time and 0.23 of their compile time in 289 shapes other than the 350 that this was found by
-# (2026-11-27, AMD EPYC Zen 3).
+# 0.95 of their time and 0.23 of their compile time in 289 shapes other than the 350 that this was found by.
+# In groups 0.7 and 0.4 (135 passes, 2026-11-27, AMD EPYC Zen 3).
 OUTER_PRODUCTS = 640
 # Terms of an output, at most, that fall on padding on average: outer products meet all the padding of a full
 # convolution of small maps. The second where no bands of two axes, which leave out the last one's, can take
@@ -59,15 +59,15 @@ OUTER_SINGLE_LANES, OUTER_FULL_LANES = 8, 6
 
 # Winograd's products over the direct ones, at most, and channels on both sides times the share of products
 # saved, at least, for the transforms to pay: 3 taps want 14 channels on two axes, 20 on one. Strides of two
-# make 25 products of 36, and a saving that small asks for more channels (2026-11-25, AMD EPYC Zen 4).
+# make 25 products of 36: no faster than patches times matrix, which compile in half the time.
 WINOGRAD_PRODUCTS, WINOGRAD_SAVINGS = 0.65, 10
-WINOGRAD_MOST_PRODUCTS, WINOGRAD_MOST_SAVINGS = 0.7, 30
 # The same where an axis has so many taps that they are transformed in pieces (2026-11-26).
 WINOGRAD_PIECES_SAVINGS = 16
 
 # Tiles in the batch times the share of products saved, at least, to pay for transforming the kernel that they
-# share (90 shapes, 2026-11-27, AMD EPYC).
-WINOGRAD_SAVED_TILES = 16
+# share: below it patches times matrix took 0.89 of the time and 0.43 of the compile time (310 passes,
+# 2026-11-27, AMD EPYC Zen 3).
+WINOGRAD_SAVED_TILES = 64
 
 # Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: against thin
 # products, of fewer channels on a side than the last, and against full ones (2026-11-24, kernels of 5 to 63
@@ -117,11 +117,11 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
     summed = summed_channels(problem, pass_)
     lanes = sum(problem.channels_per_group) - summed
     terms = count_terms(problem, pass_)
+    if summed * lanes >= OUTER_PRODUCTS:
+        return False
     if problem.groups > 1:
         per_lane = OUTER_MANY_GROUPS_SUM if problem.groups >= OUTER_MANY_GROUPS else OUTER_SUM_PER_LANE
         return 1 < summed <= per_lane * lanes and terms <= (MAX_LANE_TERMS if view else MAX_TERMS)
-    if summed * lanes >= OUTER_PRODUCTS:
-        return False
     if summed == 1 and (lanes == 1 or (lanes < OUTER_LANES and terms <= LANE_FEW_TERMS)):
         return False
     if phases(problem, pass_) > 1:
@@ -201,9 +201,7 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
     tiles, share = count_products(problem)
     saved = (1 - share) * min(problem.in_channels, problem.out_channels)
     least = WINOGRAD_PIECES_SAVINGS if is_in_pieces(problem) else WINOGRAD_SAVINGS
-    few = share <= WINOGRAD_PRODUCTS and saved >= least
-    some = share <= WINOGRAD_MOST_PRODUCTS and saved >= WINOGRAD_MOST_SAVINGS
-    return (few or some) and tiles * (1 - share) >= WINOGRAD_SAVED_TILES
+    return share <= WINOGRAD_PRODUCTS and saved >= least and tiles * (1 - share) >= WINOGRAD_SAVED_TILES
 
 
 def suits_fft(problem: ConvProblem, pass_: Pass) -> bool:
@@ -233,8 +231,8 @@ def overlaps_widely(problem: ConvProblem) -> bool:
 def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether there is nothing to contract: one channel in each group, or in a dense pass with few taps.
 
-    A dense kernel gradient would copy x for each lane. One output of a strided layer is a sum of taps too:
-    matrices of one column would read copies of x.
+    A dense kernel gradient would copy x for each lane. One output of a strided layer is a sum of taps too,
+    unless patches are views: matrices of one column would read copies of x.
     """
     if problem.groups > 1 or problem.in_channels == problem.out_channels == 1:
         return True
@@ -242,7 +240,7 @@ def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
     if pass_ is Pass.KERNEL_GRAD:
         return False
     if pass_ is Pass.FORWARD and problem.out_channels == 1 and max(problem.strides, default=1) > 1:
-        return problem.taps <= LANE_TAPS
+        return problem.taps <= LANE_TAPS and not is_view(problem.windows)
     return summed_channels(problem, pass_) == 1 and (problem.taps <= LANE_TAPS or terms <= LANE_TERMS)
 
 

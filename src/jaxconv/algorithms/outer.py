@@ -20,6 +20,7 @@ from jax import Array, lax
 from .._problem import ConvProblem, Pass
 from ._outer_products import (
     MAX_TERMS,
+    VECTOR_LANES,
     correlate_outer_products,
     count_row_terms,
     count_terms,
@@ -30,14 +31,15 @@ from ._record import Algorithm
 # Terms of a row of taps, at most.
 MAX_ROW_TERMS = 450
 # Groups, at most, that are summed one by one. Side by side, 2 groups of 24 to 48 lanes took 2 to 6 times as
-# long, 3 or 4 groups up to 2 times; lanes that are a power of two were as fast (2026-11-26, AMD EPYC Zen 4).
+# long, 3 or 4 groups up to 2 times; lanes that are a power of two were as fast (2026-11-26, AMD EPYC Zen 4),
+# but for 3 groups of 2 or 4, which took 2 to 4 times as long (2026-11-27, Zen 3).
 MAX_SEPARATE_GROUPS = 4
 
 
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
     """y, few groups apart, many side by side."""
     cin, cout = problem.channels_per_group
-    if problem.groups == 1 or problem.groups > MAX_SEPARATE_GROUPS or cout & (cout - 1) == 0:
+    if problem.groups == 1 or problem.groups > MAX_SEPARATE_GROUPS or fills_vectors(problem):
         return sum_outer_products(problem, x, w)
     part = dataclasses.replace(problem, in_channels=cin, out_channels=cout, groups=1)
     groups = [
@@ -45,6 +47,17 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
         for r in range(problem.groups)
     ]
     return lax.concatenate(groups, x.ndim - 1)
+
+
+def fills_vectors(problem: ConvProblem) -> bool:
+    """Whether the lanes of a group are part of a vector or whole ones, and those of all groups together."""
+    lanes = problem.out_channels
+    _, each = problem.channels_per_group
+    return is_power_of_two(each) and (is_power_of_two(lanes) or lanes % VECTOR_LANES == 0)
+
+
+def is_power_of_two(size: int) -> bool:
+    return size & (size - 1) == 0
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:
