@@ -1,7 +1,7 @@
 """The choice on a CPU: the first that suits and supports the problem, never XLA's convolution.
 
     outer       few taps and channels to sum over: no patches, a sum of outer products
-    winograd    2 to 32 taps in a phase, where the multiplications saved outweigh the transforms, 16 tiles
+    winograd    2 to 32 taps in a phase, where the multiplications saved outweigh the transforms
     fft         kernels so large that transforms of the maps cost less than the products
     depthwise   one channel on a side of each group: nothing to contract, a sum of taps
     grouped     other groups, with lanes enough for the channels that they sum over
@@ -57,17 +57,15 @@ OUTER_GRADIENT_PRODUCTS = 384
 # vector, fewer go to banded where that shares patches (280 shapes, 2026-11-27, AMD EPYC Zen 3).
 OUTER_SINGLE_LANES, OUTER_FULL_LANES = 8, 6
 
-# Winograd's products over the direct ones, at most, and channels on both sides times the share of products
-# saved, at least, for the transforms to pay: 3 taps want 14 channels on two axes, 20 on one. Strides of two
-# make 25 products of 36: no faster than patches times matrix, which compile in half the time.
-WINOGRAD_PRODUCTS, WINOGRAD_SAVINGS = 0.65, 10
-# The same where an axis has so many taps that they are transformed in pieces (2026-11-26).
-WINOGRAD_PIECES_SAVINGS = 16
-
-# Tiles in the batch times the share of products saved, at least, to pay for transforming the kernel that they
-# share: below it patches times matrix took 0.89 of the time and 0.43 of the compile time (310 passes,
+# Winograd's products over the direct ones, at most, where the transform of the kernel, which the tiles of the
+# batch share, counts as the products of so many tiles. With more, patches times matrix took 0.86 of the time
+# and 0.4 of the compile time; strides of two make 25 products of 36, which is no faster (310 passes,
 # 2026-11-27, AMD EPYC Zen 3).
-WINOGRAD_SAVED_TILES = 64
+WINOGRAD_PRODUCTS, WINOGRAD_KERNEL_TILES = 0.7, 60
+# Channels on both sides times the share of products saved, at least, for the transforms to pay: 3 taps want
+# 14 channels on two axes, 20 on one. The second where an axis has so many taps that they are transformed in
+# pieces (2026-11-26).
+WINOGRAD_SAVINGS, WINOGRAD_PIECES_SAVINGS = 10, 16
 
 # Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: against thin
 # products, of fewer channels on a side than the last, and against full ones (2026-11-24, kernels of 5 to 63
@@ -201,7 +199,7 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
     tiles, share = count_products(problem)
     saved = (1 - share) * min(problem.in_channels, problem.out_channels)
     least = WINOGRAD_PIECES_SAVINGS if is_in_pieces(problem) else WINOGRAD_SAVINGS
-    return share <= WINOGRAD_PRODUCTS and saved >= least and tiles * (1 - share) >= WINOGRAD_SAVED_TILES
+    return saved >= least and share * (tiles + WINOGRAD_KERNEL_TILES) <= WINOGRAD_PRODUCTS * tiles
 
 
 def suits_fft(problem: ConvProblem, pass_: Pass) -> bool:
