@@ -41,7 +41,7 @@ OUTER_LANES, LANE_FEW_TERMS = 8, 4
 OUTER_MANY_GROUPS, OUTER_MANY_GROUPS_SUM = 8, 8
 # Products of channels from which outer products, all of them written out, give way to patches times matrix:
 # 0.95 of their time and 0.23 of their compile time in 289 shapes other than the 350 that this was found by.
-# In groups 0.7 and 0.4 (135 passes, 2026-11-27, AMD EPYC Zen 3).
+# In groups 0.7 and 0.4 (9 passes of 135 that it changed, 2026-11-27, AMD EPYC Zen 3).
 OUTER_PRODUCTS = 640
 # Terms of an output, at most, that fall on padding on average: outer products meet all the padding of a full
 # convolution of small maps. The second where no bands of two axes, which leave out the last one's, can take
