@@ -5,9 +5,8 @@
     fft         kernels so large that transforms of the maps cost less than the products
     depthwise   one channel on a side of each group: nothing to contract, a sum of taps
     grouped     other groups, with lanes enough for the channels that they sum over
-    direct      kernel gradients of thin, small kernels whose windows hardly overlap
     banded      patches, thin or long on a line, that neighbouring outputs share along the last axis
-    gemm        kernel gradients of one channel whose windows overlap little; everything else
+    gemm        everything else
 
 Constants are from `python experiments/speed/run.py` on 2 cores of an AMD EPYC (Zen 5, AVX-512), jaxlib
 0.10.2, 2026-11-22, where no other date stands; the runs are in `experiments/speed/results`.
@@ -23,7 +22,6 @@ from ._window import Window
 from .algorithms import BY_NAME
 from .algorithms._lanes import outputs_at
 from .algorithms._outer_products import MAX_TERMS, count_terms
-from .algorithms._products import lays_out_output
 from .algorithms._winograd_plan import count_products, is_in_pieces
 from .algorithms.fft import count_values, spectrum_products
 from .algorithms.gemm import is_view
@@ -50,12 +48,10 @@ OUTER_PADDING_TERMS, OUTER_MOST_PADDING_TERMS = 145, 250
 # Taps, and taps across the axis that has most, from which a loop along that axis pays.
 OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
 
-# Lanes of a kernel gradient, at most, from these taps on and with fewer, and products of channels.
-OUTER_GRADIENT_TAPS, OUTER_GRADIENT_LANES, OUTER_FEW_TAPS_LANES = 9, 32, 20
-OUTER_GRADIENT_PRODUCTS = 384
-# Lanes of one channel's kernel gradient, at most: patches of more cost little. From the second on they fill a
-# vector, fewer go to banded where that shares patches (280 shapes, 2026-11-27, AMD EPYC Zen 3).
-OUTER_SINGLE_LANES, OUTER_FULL_LANES = 8, 6
+# Channels of a kernel gradient on either side, at most, and values of its patches, at least, on the side that
+# has fewer. From races over 852 shapes of 1 to 32 channels: in the 436 that these numbers and those of banded
+# changed, 0.87 of the time and 0.66 of the compile time (2026-11-27, AMD EPYC Zen 3).
+OUTER_GRADIENT_CHANNELS, OUTER_GRADIENT_PATCH = 12, 100
 
 # Winograd's products over the direct ones, at most, where the transform of the kernel, which the tiles of the
 # batch share, counts as the products of so many tiles. With more, patches times matrix took 0.86 of the time
@@ -84,11 +80,6 @@ FFT_KERNEL_VALUES = 2**25
 LANE_TAPS = 16
 LANE_TERMS = 512
 
-# Strides in a window of the last axis, on a plane or in a volume and on a line, from which the patches of one
-# channel are shared in a kernel gradient. A sum of taps with a copy of the input for each lane took 1.0 to 12
-# times as long and 5 times as long to compile (280 shapes, 2026-11-27, AMD EPYC Zen 3).
-SINGLE_OVERLAP, SINGLE_LINE_OVERLAP = 5, 9
-
 # Channels on either side below which patches of one output are too thin for a product; channels to sum over
 # from which they no longer are; strides in a window from which neighbours share enough of theirs.
 BANDED_CHANNELS = 12
@@ -96,13 +87,10 @@ BANDED_CHANNELS = 12
 # 2026-11-27).
 BANDED_SUM, BANDED_GRADIENT_SUM, BANDED_GRADIENT_TAPS = 20, 128, 5
 BANDED_OVERLAP = 3
+# In a kernel gradient from so many, or from so many taps on (the 852 shapes).
+BANDED_GRADIENT_OVERLAP, BANDED_MANY_TAPS = 7, 64
 # Taps of a line, at least, and its channels, at most, from which wider patches are banded too (2026-11-26).
 BANDED_LINE_TAPS, BANDED_LINE_CHANNELS = 16, 128
-
-# Taps and channels of a thin kernel, at most, whose gradient is one product a tap where windows share little
-# (2026-11-26).
-DIRECT_TAPS = 9
-DIRECT_CHANNELS = 96
 
 
 def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
@@ -142,17 +130,13 @@ def suits_outer_rows(problem: ConvProblem, pass_: Pass) -> bool:
 
 
 def suits_outer_gradient(problem: ConvProblem) -> bool:
-    """Whether the products of channels are few, for taps enough, and Winograd saves none of them."""
+    """Whether few channels meet in large patches, and neither FFT nor Winograd saves their products."""
     cin, cout = problem.channels_per_group
-    if problem.groups > 1 or problem.rank == 1 or cout == 1 or cin * cout > OUTER_GRADIENT_PRODUCTS:
+    if problem.groups > 1 or problem.rank == 1 or cout == 1 or max(cin, cout) > OUTER_GRADIENT_CHANNELS:
         return False
-    if suits_fft(problem, Pass.KERNEL_GRAD):
+    if cin > OUTER_SUM_PER_LANE * cout or problem.taps * min(cin, cout) < OUTER_GRADIENT_PATCH:
         return False
-    if cin == 1:
-        shared = problem.rank == 2 and cout < OUTER_FULL_LANES and overlaps_widely(problem)
-        return cout <= OUTER_SINGLE_LANES and not shared
-    most = OUTER_GRADIENT_LANES if problem.taps >= OUTER_GRADIENT_TAPS else OUTER_FEW_TAPS_LANES
-    return cout <= most and not (lays_out_output(problem) or suits_winograd(problem, Pass.KERNEL_GRAD))
+    return not (suits_fft(problem, Pass.KERNEL_GRAD) or suits_winograd(problem, Pass.KERNEL_GRAD))
 
 
 def beats_outer(problem: ConvProblem, pass_: Pass) -> bool:
@@ -214,18 +198,6 @@ def suits_fft(problem: ConvProblem, pass_: Pass) -> bool:
     return kernel <= FFT_KERNEL_VALUES and saved >= least * (signals + kernel)
 
 
-def has_small_patches(problem: ConvProblem, pass_: Pass) -> bool:
-    """Whether a kernel gradient's patches cost little: samples of one channel, for several lanes each."""
-    single = problem.groups == problem.in_channels == 1 < problem.out_channels
-    return single and pass_ is Pass.KERNEL_GRAD and problem.rank > 0 and not overlaps_widely(problem)
-
-
-def overlaps_widely(problem: ConvProblem) -> bool:
-    """Whether neighbouring windows share nearly all the samples of one channel that they read."""
-    least = SINGLE_LINE_OVERLAP if problem.rank == 1 else SINGLE_OVERLAP
-    return problem.windows[-1].size >= least * problem.windows[-1].stride
-
-
 def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether there is nothing to contract: one channel in each group, or in a dense pass with few taps.
 
@@ -259,17 +231,9 @@ def is_thin(problem: ConvProblem) -> bool:
     return min(problem.in_channels, problem.out_channels) < BANDED_CHANNELS
 
 
-def neighbours_share(problem: ConvProblem) -> bool:
-    """Whether windows overlap widely along the last axis."""
-    return problem.rank > 0 and problem.windows[-1].size >= BANDED_OVERLAP * problem.windows[-1].stride
-
-
-def suits_direct(problem: ConvProblem, pass_: Pass) -> bool:
-    """Whether a kernel gradient's patches would be copies that hardly any output shares."""
-    narrow = max(problem.in_channels, problem.out_channels) <= DIRECT_CHANNELS
-    few = 1 < problem.taps <= DIRECT_TAPS and max(problem.strides, default=1) > 1
-    shared = neighbours_share(problem) or lays_out_output(problem)
-    return pass_ is Pass.KERNEL_GRAD and few and narrow and is_thin(problem) and not shared
+def neighbours_share(problem: ConvProblem, overlap: int = BANDED_OVERLAP) -> bool:
+    """Whether windows along the last axis are at least `overlap` strides long."""
+    return problem.rank > 0 and problem.windows[-1].size >= overlap * problem.windows[-1].stride
 
 
 def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
@@ -278,19 +242,19 @@ def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
         return max(problem.in_channels, problem.out_channels) <= BANDED_LINE_CHANNELS
     if not (is_thin(problem) and neighbours_share(problem)):
         return False
+    if pass_ is Pass.KERNEL_GRAD:
+        return problem.taps >= BANDED_MANY_TAPS or neighbours_share(problem, BANDED_GRADIENT_OVERLAP)
     wide = max(problem.strides) == 1 and problem.kernel_size[-1] >= BANDED_GRADIENT_TAPS
     most = BANDED_GRADIENT_SUM if pass_ is Pass.INPUT_GRAD and wide else BANDED_SUM
-    return pass_ is Pass.KERNEL_GRAD or summed_channels(problem, pass_) < most
+    return summed_channels(problem, pass_) < most
 
 
 LADDER: Ladder = (
     ("outer", suits_outer, "few taps and channels to sum over: a sum of outer products, without patches"),
     ("winograd", suits_winograd, "fewer multiplications for a dense kernel over many channels"),
     ("fft", suits_fft, "a kernel this large costs more than the transforms that avoid it"),
-    ("gemm", has_small_patches, "patches of one channel are small beside the lanes of the cotangent"),
     ("depthwise", suits_depthwise, "one channel to sum over leaves an elementwise sum of taps"),
     ("grouped", suits_grouped, "groups of a few channels go side by side, or in one batched product"),
-    ("direct", suits_direct, "few taps and channels, windows that share little: one product a tap"),
     ("banded", suits_banded, "patches, thin or long on a line, which neighbouring outputs share"),
     ("gemm", suits_all, "patches times matrix suits every problem"),
 )
