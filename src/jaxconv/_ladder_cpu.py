@@ -59,9 +59,10 @@ OUTER_GRADIENT_CHANNELS, OUTER_GRADIENT_PATCH = 12, 100
 # 2026-11-27, AMD EPYC Zen 3).
 WINOGRAD_PRODUCTS, WINOGRAD_KERNEL_TILES = 0.7, 60
 # Channels on both sides times the share of products saved, at least, for the transforms to pay: 3 taps want
-# 14 channels on two axes, 20 on one. The second where an axis has so many taps that they are transformed in
-# pieces (2026-11-26).
-WINOGRAD_SAVINGS, WINOGRAD_PIECES_SAVINGS = 10, 16
+# 16 channels on two axes, 24 on one. From 10 to 12 gemm took 0.93 of the time and 0.35 of the compile time,
+# from 12 to 14 1.37 of the time (78 passes, 2026-11-27, AMD EPYC Zen 3). The second where an axis has so many
+# taps that they are transformed in pieces (2026-11-26).
+WINOGRAD_SAVINGS, WINOGRAD_PIECES_SAVINGS = 12, 16
 
 # Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: against thin
 # products, of fewer channels on a side than the last, and against full ones (2026-11-24, kernels of 5 to 63
