@@ -74,8 +74,12 @@ CHOICES = [
     ((8, 224, 224, 3), (4, 4, 3, 96), {"strides": 4}, "gemm"),
     ((8, 56, 56, 64), (3, 3, 1, 64), {"groups": 64}, "depthwise"),
     ((8, 56, 56, 64), (3, 3, 4, 64), {"groups": 16}, ("outer", "outer", "grouped")),
-    ((8, 28, 28, 64), (5, 5, 32, 64), {"groups": 2}, "grouped"),
+    ((8, 28, 28, 64), (5, 5, 32, 64), {"groups": 2}, "winograd"),
     ((8, 56, 56, 64), (1, 1, 4, 64), {"groups": 16}, ("outer", "outer", "grouped")),
+    ((8, 27, 27, 96), (5, 5, 48, 256), {"groups": 2}, "winograd"),
+    ((8, 28, 28, 168), (3, 3, 14, 168), {"groups": 12}, ("outer", "outer", "grouped")),
+    ((8, 28, 28, 192), (3, 3, 16, 192), {"groups": 12}, ("outer", "outer", "winograd")),
+    ((8, 28, 28, 128), (3, 3, 64, 128), {"groups": 2, "strides": 2}, "grouped"),
     # Few groups that sum over many channels for each lane.
     ((8, 56, 56, 64), (3, 3, 16, 24), {"groups": 4}, ("outer", "outer", "grouped")),
     ((8, 56, 56, 64), (3, 3, 16, 20), {"groups": 4}, ("gemm", "outer", "grouped")),

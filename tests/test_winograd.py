@@ -87,6 +87,8 @@ PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "volume": ((1, 5, 4, 5, 2), (3, 3, 2, 2, 3), {}),
     "many_channels": ((1, 4, 4, 16), (3, 3, 16, 24), {}),
     "rows_of_tiles": ((2, 23, 5, 3), (3, 3, 3, 4), {}),
+    "groups": ((2, 9, 8, 9), (3, 3, 3, 6), {"groups": 3}),
+    "groups_strided": ((2, 9, 10, 4), (5, 5, 2, 6), {"groups": 2, "strides": 2}),
 }
 
 
@@ -95,7 +97,13 @@ def problem_and_data(name: str, dtype: str = "float32") -> tuple[ConvProblem, or
     problem, _ = make_problem(x_shape, w_shape, dtype, dtype, **options)
     pads = tuple((w.lo, w.hi) for w in problem.windows)
     geometry = oracle.Geometry(
-        x_shape, w_shape, problem.strides, pads, problem.input_dilation, problem.kernel_dilation
+        x_shape,
+        w_shape,
+        problem.strides,
+        pads,
+        problem.input_dilation,
+        problem.kernel_dilation,
+        problem.groups,
     )
     rng = np.random.default_rng(2)
     shapes = (x_shape, w_shape, problem.output_shape)
@@ -198,6 +206,18 @@ def test_four_times_fewer_multiplies_and_no_window_of_xla(which: Pass) -> None:
     assert (dot_multiplies(jaxpr) - transform) * 4 == problem.flops(which) // 2
 
 
+@by_pass
+def test_more_groups_compile_to_nothing_more(which: Pass) -> None:
+    def dots(groups: int) -> int:
+        shapes = (2, 16, 16, 8 * groups), (3, 3, 8, 12 * groups)
+        problem, _ = make_problem(*shapes, "float32", "float32", groups=groups)
+        arrays = [jnp.zeros(shape, jnp.float32) for shape in operand_shapes(problem, which)]
+        jaxpr = jax.make_jaxpr(lambda a, b: ALGORITHM.run(problem, which, a, b))(*arrays).jaxpr
+        return sum(equation.primitive.name == "dot_general" for equation in equations(jaxpr))
+
+    assert dots(2) == dots(7) > 0
+
+
 def test_pieces_of_seven_taps_save_three_quarters_of_the_products() -> None:
     problem, _ = make_problem((1, 48, 18, 4), (7, 7, 4, 4), "float32", "float32", padding="VALID")
     tiles, share = _winograd_plan.count_products(problem)
@@ -232,7 +252,6 @@ def test_jax_differentiates_through_it() -> None:
 
 
 REFUSED = {
-    "grouped": ((1, 8, 8, 4), (3, 3, 2, 4), {"groups": 2}, "grouped"),
     "pointwise": ((1, 8, 8, 4), (1, 1, 4, 4), {}, "two taps"),
     "many_taps": ((1, 40, 8, 4), (33, 3, 4, 4), {}, "33 taps"),
     "many_products": ((1, 8, 8, 8, 4), (7, 7, 7, 4, 4), {}, "1331 products"),

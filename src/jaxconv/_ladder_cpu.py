@@ -182,7 +182,7 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
     if BY_NAME["winograd"].supports(problem, Pass.FORWARD) is not None:
         return False
     tiles, share = count_products(problem)
-    saved = (1 - share) * min(problem.in_channels, problem.out_channels)
+    saved = (1 - share) * min(problem.channels_per_group)
     least = WINOGRAD_PIECES_SAVINGS if is_in_pieces(problem) else WINOGRAD_SAVINGS
     return saved >= least and share * (tiles + WINOGRAD_KERNEL_TILES) <= WINOGRAD_PRODUCTS * tiles
 

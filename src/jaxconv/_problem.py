@@ -148,6 +148,11 @@ class ConvProblem:
             y_dtype=self.x_dtype,
         )
 
+    def one_group(self) -> ConvProblem:
+        """The dense problem of each group."""
+        cin, cout = self.channels_per_group
+        return dataclasses.replace(self, in_channels=cin, out_channels=cout, groups=1)
+
     def with_dtypes(self, **changed: Any) -> ConvProblem:
         """The problem with another `x_dtype`, `w_dtype` or `y_dtype`."""
         return dataclasses.replace(self, **changed)

@@ -9,8 +9,8 @@ three transforms around, in two dimensions, P^2 matrix products over channels in
 
 F(4 x 4, 3 x 3) has 2.25 products per output, the direct sum 9. Strides and input dilation are phases inside a
 tile, kernel dilation interleaves undilated problems, and seven taps are four and three, added up: 13.4
-products per output for 7 x 7. Blocks of tiles, or of channels where these are more, pass through the cache
-one after another (`_winograd_plan`).
+products per output for 7 x 7. Groups run one after another (`_groups.py`), and so do the blocks of tiles, or
+of channels where these are more, that pass through the cache (`_winograd_plan`).
 
 Root mean square error against a plain sum: 1.2 times for F(2 x 2), 3 times for F(4 x 4), 4 for F(4 x 4 x 4).
 A NaN or an infinity reaches every output of each tile that reads it.
@@ -28,6 +28,7 @@ from jax import Array, lax
 from .._dtypes import is_highest
 from .._patches import contract, pad_or_crop, zeros
 from .._problem import ConvProblem, Pass, accumulator
+from ._groups import group_by_group
 from ._record import Algorithm
 from ._stages import side_by_side, zeros_like
 from ._winograd_axis import View
@@ -177,10 +178,8 @@ def correlate_planes(problem: ConvProblem, v: Planes, h: Planes) -> Planes:
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:
-    """One group of floating-point or complex channels, two to 32 taps in the phases of some axis."""
+    """Floating-point or complex channels, two to 32 taps in the phases of some axis."""
     del pass_
-    if problem.groups != 1:
-        return "it has no grouped form"
     if not isinstance(problem.batch, int):
         return "it needs a batch size known at trace time"
     if jnp.issubdtype(accumulator(problem), jnp.integer):
@@ -200,4 +199,11 @@ def supports(problem: ConvProblem, pass_: Pass) -> str | None:
     return None
 
 
-ALGORITHM = Algorithm("winograd", supports, forward, kernel_grad, input_grad, takes_dilated_input=True)
+ALGORITHM = Algorithm(
+    "winograd",
+    supports,
+    group_by_group(forward),
+    group_by_group(kernel_grad),
+    group_by_group(input_grad),
+    takes_dilated_input=True,
+)
