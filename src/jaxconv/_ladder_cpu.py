@@ -60,8 +60,9 @@ OUTER_GRADIENT_CHANNELS, OUTER_GRADIENT_PATCH = 12, 100
 WINOGRAD_PRODUCTS, WINOGRAD_KERNEL_TILES = 0.7, 60
 # Channels on both sides times the share of products saved, at least, for the transforms to pay: 3 taps want
 # 16 channels on two axes, 24 on one. From 10 to 12 gemm took 0.93 of the time and 0.35 of the compile time,
-# from 12 to 14 1.37 of the time (78 passes, 2026-11-27, AMD EPYC Zen 3). The second where an axis has so many
-# taps that they are transformed in pieces (2026-11-26).
+# from 12 to 14 1.37 of the time (78 passes, 2026-11-27, AMD EPYC Zen 3). Groups count as dense problems: 0.66
+# of the time of a batched product (63 passes, the same day). The second where an axis has so many taps that
+# they are transformed in pieces (2026-11-26).
 WINOGRAD_SAVINGS, WINOGRAD_PIECES_SAVINGS = 12, 16
 
 # Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: against thin
@@ -88,7 +89,7 @@ BANDED_CHANNELS = 12
 # 2026-11-27).
 BANDED_SUM, BANDED_GRADIENT_SUM, BANDED_GRADIENT_TAPS = 20, 128, 5
 BANDED_OVERLAP = 3
-# In a kernel gradient from so many, or from so many taps on (the 852 shapes).
+# In a kernel gradient from so many strides, or from so many taps on (the 852 shapes).
 BANDED_GRADIENT_OVERLAP, BANDED_MANY_TAPS = 7, 64
 # Taps of a line, at least, and its channels, at most, from which wider patches are banded too (2026-11-26).
 BANDED_LINE_TAPS, BANDED_LINE_CHANNELS = 16, 128
