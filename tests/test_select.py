@@ -52,7 +52,7 @@ CHOICES = [
     ((8, 14, 14, 6), (5, 5, 6, 16), {}, "outer"),
     # Kernel gradients of few channels in large patches, and of windows that overlap much.
     ((8, 28, 28, 4), (5, 5, 4, 12), {}, "outer"),
-    ((8, 28, 28, 4), (5, 5, 4, 14), {}, ("outer", "banded", "outer")),
+    ((8, 28, 28, 4), (5, 5, 4, 17), {}, ("outer", "banded", "gemm")),
     ((8, 28, 28, 12), (5, 5, 12, 4), {}, "outer"),
     ((8, 28, 28, 12), (4, 4, 12, 3), {}, ("banded", "outer", "gemm")),
     ((8, 28, 28, 6), (4, 4, 6, 6), {}, ("outer", "outer", "gemm")),

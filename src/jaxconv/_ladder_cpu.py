@@ -50,7 +50,8 @@ OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
 
 # Channels of a kernel gradient on either side, at most, and values of its patches, at least, on the side that
 # has fewer. From races over 852 shapes of 1 to 32 channels: in the 436 that these numbers and those of banded
-# changed, 0.87 of the time and 0.66 of the compile time; 12 channels did as well (2026-11-27, AMD EPYC Zen 3).
+# changed, 0.87 of the time and 0.66 of the compile time, with 12 channels as with 16 (2026-11-27, AMD EPYC
+# Zen 3).
 OUTER_GRADIENT_CHANNELS, OUTER_GRADIENT_PATCH = 16, 100
 
 # Winograd's products over the direct ones, at most, where the transform of the kernel, which the tiles of the
