@@ -51,22 +51,26 @@ PROBLEMS: dict[str, Description] = {
 SIX_IMAGES: Description = ((6, 9, 8, 4), (3, 3, 1, 4), 4, {"padding": "VALID"})
 
 
+def geometry_of(problem: ConvProblem) -> oracle.Geometry:
+    """The problem as the oracle takes it."""
+    return oracle.Geometry(
+        problem.input_shape,
+        problem.kernel_shape,
+        problem.strides,
+        tuple((w.lo, w.hi) for w in problem.windows),
+        problem.input_dilation,
+        problem.kernel_dilation,
+        problem.groups,
+    )
+
+
 def problem_and_data(
     description: Description, dtype: str = "float32"
 ) -> tuple[ConvProblem, oracle.Geometry, list[np.ndarray]]:
     """The problem, its geometry for the oracle, and x, w and g."""
     x_shape, w_shape, groups, options = description
     problem, _ = make_problem(x_shape, w_shape, dtype, dtype, groups=groups, **options)
-    pads = tuple((w.lo, w.hi) for w in problem.windows)
-    geometry = oracle.Geometry(
-        x_shape,
-        w_shape,
-        problem.strides,
-        pads,
-        problem.input_dilation,
-        problem.kernel_dilation,
-        groups,
-    )
+    geometry = geometry_of(problem)
     rng = np.random.default_rng(0)
     size = 3.0 if "int" in dtype else 1.0
     arrays = []

@@ -17,7 +17,7 @@ from jaxconv._window import Window
 from jaxconv.algorithms import _winograd_plan
 from jaxconv.algorithms._winograd_axis import MAX_PRODUCTS, axis_transform, tap_pieces, toom_cook
 from jaxconv.algorithms.winograd import ALGORITHM
-from test_depthwise import by_pass, operand_shapes
+from test_depthwise import by_pass, geometry_of, operand_shapes
 from test_structure import equations, xla_windows
 
 
@@ -95,16 +95,7 @@ PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
 def problem_and_data(name: str, dtype: str = "float32") -> tuple[ConvProblem, oracle.Geometry, list[Any]]:
     x_shape, w_shape, options = PROBLEMS[name]
     problem, _ = make_problem(x_shape, w_shape, dtype, dtype, **options)
-    pads = tuple((w.lo, w.hi) for w in problem.windows)
-    geometry = oracle.Geometry(
-        x_shape,
-        w_shape,
-        problem.strides,
-        pads,
-        problem.input_dilation,
-        problem.kernel_dilation,
-        problem.groups,
-    )
+    geometry = geometry_of(problem)
     rng = np.random.default_rng(2)
     shapes = (x_shape, w_shape, problem.output_shape)
     arrays = [rng.normal(size=s) + (1j * rng.normal(size=s) if dtype[0] == "c" else 0) for s in shapes]

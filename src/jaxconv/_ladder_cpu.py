@@ -49,9 +49,8 @@ OUTER_PADDING_TERMS, OUTER_MOST_PADDING_TERMS = 145, 250
 OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
 
 # Channels of a kernel gradient on either side, at most, and values of its patches, at least, on the side that
-# has fewer. From races over 852 shapes of 1 to 32 channels: in the 436 that these numbers and those of banded
-# changed, 0.87 of the time and 0.66 of the compile time, with 12 channels as with 16 (2026-11-27, AMD EPYC
-# Zen 3).
+# has fewer. From races over 852 shapes of 1 to 32 channels: in the 400 that these numbers and those of banded
+# changed, 0.87 of the time and 0.68 of the compile time (2026-11-27, AMD EPYC Zen 3).
 OUTER_GRADIENT_CHANNELS, OUTER_GRADIENT_PATCH = 16, 100
 
 # Winograd's products over the direct ones, at most, where the transform of the kernel, which the tiles of the
@@ -91,7 +90,7 @@ BANDED_CHANNELS = 12
 BANDED_SUM, BANDED_GRADIENT_SUM, BANDED_GRADIENT_TAPS = 20, 128, 5
 BANDED_OVERLAP = 3
 # In a kernel gradient from so many strides, or from so many taps on (the 852 shapes).
-BANDED_GRADIENT_OVERLAP, BANDED_MANY_TAPS = 7, 64
+BANDED_KERNEL_GRAD_OVERLAP, BANDED_MANY_TAPS = 7, 64
 # Taps of a line, at least, and its channels, at most, from which wider patches are banded too (2026-11-26).
 BANDED_LINE_TAPS, BANDED_LINE_CHANNELS = 16, 128
 
@@ -246,7 +245,7 @@ def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
     if not (is_thin(problem) and neighbours_share(problem)):
         return False
     if pass_ is Pass.KERNEL_GRAD:
-        return problem.taps >= BANDED_MANY_TAPS or neighbours_share(problem, BANDED_GRADIENT_OVERLAP)
+        return problem.taps >= BANDED_MANY_TAPS or neighbours_share(problem, BANDED_KERNEL_GRAD_OVERLAP)
     wide = max(problem.strides) == 1 and problem.kernel_size[-1] >= BANDED_GRADIENT_TAPS
     most = BANDED_GRADIENT_SUM if pass_ is Pass.INPUT_GRAD and wide else BANDED_SUM
     return summed_channels(problem, pass_) < most
