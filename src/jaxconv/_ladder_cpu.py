@@ -4,7 +4,7 @@
     winograd    2 to 32 taps in a phase, where the multiplications saved outweigh the transforms
     fft         kernels so large that transforms of the maps cost less than the products
     depthwise   one channel on a side of each group: nothing to contract, a sum of taps
-    grouped     other groups, with lanes enough for the channels that they sum over
+    grouped     other groups too small for a turn each, but in an input gradient
     banded      patches, thin or long on a line, that neighbouring outputs share along the last axis
     gemm        everything else
 
@@ -41,6 +41,9 @@ OUTER_MANY_GROUPS, OUTER_MANY_GROUPS_SUM = 8, 8
 # 0.95 of their time and 0.23 of their compile time in 289 shapes other than the 350 that this was found by.
 # In groups 0.7 and 0.4 (9 passes of 135 that it changed, 2026-11-27, AMD EPYC Zen 3).
 OUTER_PRODUCTS = 640
+# What Winograd has to save where groups would go to outer products: from 7 on it took 0.95 of their time and
+# 0.85 of the compile time, below 1.3 times the time (19 passes, the same day).
+OUTER_GROUPS_WINOGRAD_SAVINGS = 7
 # Terms of an output, at most, that fall on padding on average: outer products meet all the padding of a full
 # convolution of small maps. The second where no bands of two axes, which leave out the last one's, can take
 # their place (106 shapes, 2026-11-27, AMD EPYC).
@@ -74,6 +77,11 @@ FFT_THIN_CHANNELS = 24
 
 # The most values of a kernel's spectrum, which stays whole in memory.
 FFT_KERNEL_VALUES = 2**25
+
+# Multiply-adds of a group, and values of a patch on the side that has fewer, from which groups are worth a
+# turn each, by gemm or banded, instead of a share of one batched product; an input gradient's always are.
+# 0.87 of the time and 0.61 of the compile time in 252 passes of random shapes (2026-11-27, AMD EPYC Zen 3).
+GROUP_PRODUCTS, GROUP_PATCH = 4_200_000, 150
 
 # The next from jaxconv.tune's races over 60 shapes of 1 to 64 channels, 2026-11-24, AMD EPYC (Zen 4).
 
@@ -109,7 +117,9 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
         return False
     if problem.groups > 1:
         per_lane = OUTER_MANY_GROUPS_SUM if problem.groups >= OUTER_MANY_GROUPS else OUTER_SUM_PER_LANE
-        return 1 < summed <= per_lane * lanes and terms <= (MAX_LANE_TERMS if view else MAX_TERMS)
+        if not 1 < summed <= per_lane * lanes or terms > (MAX_LANE_TERMS if view else MAX_TERMS):
+            return False
+        return not beats_outer(problem, pass_, OUTER_GROUPS_WINOGRAD_SAVINGS)
     if summed == 1 and (lanes == 1 or (lanes < OUTER_LANES and terms <= LANE_FEW_TERMS)):
         return False
     if phases(problem, pass_) > 1:
@@ -120,7 +130,7 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
         return False
     if terms > MAX_TERMS:
         return suits_outer_rows(problem, pass_)
-    return not beats_outer(problem, pass_)
+    return not beats_outer(problem, pass_, OUTER_WINOGRAD_SAVINGS)
 
 
 def suits_outer_rows(problem: ConvProblem, pass_: Pass) -> bool:
@@ -141,13 +151,13 @@ def suits_outer_gradient(problem: ConvProblem) -> bool:
     return not (suits_fft(problem, Pass.KERNEL_GRAD) or suits_winograd(problem, Pass.KERNEL_GRAD))
 
 
-def beats_outer(problem: ConvProblem, pass_: Pass) -> bool:
+def beats_outer(problem: ConvProblem, pass_: Pass, least: int) -> bool:
     """Whether Winograd saves enough of C O products to transform C + O values."""
     if not suits_winograd(problem, pass_):
         return False
     _, share = count_products(problem)
     cin, cout = problem.channels_per_group
-    return (1 - share) * cin * cout / (cin + cout) >= OUTER_WINOGRAD_SAVINGS
+    return (1 - share) * cin * cout / (cin + cout) >= least
 
 
 def most_padding_terms(problem: ConvProblem, pass_: Pass) -> int:
@@ -223,14 +233,18 @@ def summed_channels(problem: ConvProblem, pass_: Pass) -> int:
 
 
 def suits_grouped(problem: ConvProblem, pass_: Pass) -> bool:
-    """Whether there are groups, with lanes enough for the channels that they sum over."""
-    summed = summed_channels(problem, pass_)
-    lanes = sum(problem.channels_per_group) - summed
-    return problem.groups > 1 and (pass_ is Pass.KERNEL_GRAD or summed <= OUTER_SUM_PER_LANE * lanes)
+    """Whether groups are too small for a turn each, with lanes enough for the channels that they sum over."""
+    if problem.groups == 1 or pass_ is Pass.INPUT_GRAD:
+        return False
+    cin, cout = problem.channels_per_group
+    products = problem.sized().flops(pass_) / 2 / problem.groups
+    if products >= GROUP_PRODUCTS and problem.taps * min(cin, cout) >= GROUP_PATCH:
+        return False
+    return pass_ is Pass.KERNEL_GRAD or cin <= OUTER_SUM_PER_LANE * cout
 
 
 def is_thin(problem: ConvProblem) -> bool:
-    return min(problem.in_channels, problem.out_channels) < BANDED_CHANNELS
+    return min(problem.channels_per_group) < BANDED_CHANNELS
 
 
 def neighbours_share(problem: ConvProblem, overlap: int = BANDED_OVERLAP) -> bool:
@@ -241,7 +255,7 @@ def neighbours_share(problem: ConvProblem, overlap: int = BANDED_OVERLAP) -> boo
 def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether patches are thin and overlap along the last axis, or long on a line."""
     if problem.rank == 1 and problem.taps >= BANDED_LINE_TAPS and neighbours_share(problem):
-        return max(problem.in_channels, problem.out_channels) <= BANDED_LINE_CHANNELS
+        return max(problem.channels_per_group) <= BANDED_LINE_CHANNELS
     if not (is_thin(problem) and neighbours_share(problem)):
         return False
     if pass_ is Pass.KERNEL_GRAD:
@@ -256,7 +270,7 @@ LADDER: Ladder = (
     ("winograd", suits_winograd, "fewer multiplications for a dense kernel over many channels"),
     ("fft", suits_fft, "a kernel this large costs more than the transforms that avoid it"),
     ("depthwise", suits_depthwise, "one channel to sum over leaves an elementwise sum of taps"),
-    ("grouped", suits_grouped, "groups of a few channels go side by side, or in one batched product"),
+    ("grouped", suits_grouped, "small groups go side by side, or in one batched product"),
     ("banded", suits_banded, "patches, thin or long on a line, which neighbouring outputs share"),
     ("gemm", suits_all, "patches times matrix suits every problem"),
 )

@@ -9,8 +9,8 @@ the patch matrix X they share what they read, and the kernel becomes a banded (T
 
 k runs over the taps of all other axes. t = 1 is the patch matrix of im2col. A larger t copies fewer samples
 in longer runs and gives the product more columns, for multiplications by the zeros outside the band: e / Ke
-times the work per output. That pays where C and O are small. A kernel dilated on the last axis, or in groups,
-takes t = 1, and p then runs over its taps alone.
+times the work per output. That pays where C and O are small. A kernel dilated on the last axis takes t = 1,
+and p then runs over its taps alone.
 """
 
 from __future__ import annotations

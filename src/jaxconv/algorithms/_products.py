@@ -22,7 +22,6 @@ import math
 from collections.abc import Callable
 from typing import TypeAlias
 
-import jax.numpy as jnp
 from jax import Array
 
 from .._dtypes import is_highest
@@ -73,7 +72,7 @@ def forward(problem: ConvProblem, x: Array, w: Array, choose: ChooseOutputs) -> 
     """y, with bands of `choose(problem)` neighbours."""
     if not lays_out_output(problem):
         return gather(choose, problem, x, w)
-    adjoint, w = problem.input_adjoint(), flip_and_swap(w, problem.groups)
+    adjoint, w = problem.input_adjoint(), flip_and_swap(w, 1)
     return input_grad_by_phases(adjoint, x, w, functools.partial(scatter, choose))
 
 
@@ -81,7 +80,7 @@ def input_grad(problem: ConvProblem, g: Array, w: Array, choose: ChooseOutputs) 
     """dx, with bands of `choose(problem)` neighbours."""
     if is_highest(problem.precision) or not lays_out_output(problem, if_equal=True):
         return scatter(choose, problem, g, w)
-    adjoint, w = problem.input_adjoint(), flip_and_swap(w, problem.groups)
+    adjoint, w = problem.input_adjoint(), flip_and_swap(w, 1)
     return forward_by_phases(adjoint, g, w, functools.partial(gather, choose))
 
 
@@ -90,7 +89,7 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array, choose: ChooseOutputs)
     if is_highest(problem.precision) or not lays_out_output(problem):
         return correlate(choose, problem, x, g)
     dw = kernel_grad_by_phases(problem.input_adjoint(), g, x, functools.partial(correlate, choose))
-    return flip_and_swap(dw, problem.groups)
+    return flip_and_swap(dw, 1)
 
 
 def lays_out_output(problem: ConvProblem, if_equal: bool = False) -> bool:
@@ -145,40 +144,19 @@ def plan(problem: ConvProblem, outputs: int) -> tuple[Blocks, Bands]:
 
 
 def multiply_patches(problem: ConvProblem, patches: Array, w: Array) -> Array:
-    """`[P, T C] [T C, O] -> [P, O]`; per group `[P, T, G, C/G] [T, C/G, G, O/G] -> [G, P, O/G]`."""
+    """`[..., T C] [*K, C, O] -> [..., O]`."""
     *space, width = patches.shape
-    cin, cout = problem.channels_per_group
-    points = math.prod(space)
-    if problem.groups == 1:
-        p, w = patches.reshape(points, width), w.reshape(width, -1)
-        return contract(problem, p, w, (((1,), (0,)), ((), ()))).reshape(*space, -1)
-    p = patches.reshape(points, -1, problem.groups, cin)
-    w = w.reshape(-1, cin, problem.groups, cout)
-    y = contract(problem, p, w, (((1, 3), (0, 1)), ((2,), (2,))))
-    return jnp.swapaxes(y, 0, 1).reshape(*space, -1)
+    patches, w = patches.reshape(-1, width), w.reshape(width, -1)
+    return contract(problem, patches, w, (((1,), (0,)), ((), ()))).reshape(*space, -1)
 
 
 def correlate_patches(problem: ConvProblem, patches: Array, g: Array) -> Array:
-    """`[P, T C] [P, O] -> [T C, O]`; per group `[P, T, G, C/G] [P, G, O/G] -> [G, T, C/G, O/G]`."""
-    points = math.prod(patches.shape[:-1])
-    cin, cout = problem.channels_per_group
-    if problem.groups == 1:
-        return correlate_rows(problem, patches.reshape(points, -1), g.reshape(points, -1))
-    p = patches.reshape(points, -1, problem.groups, cin)
-    g = g.reshape(points, problem.groups, cout)
-    dw = contract(problem, p, g, (((0,), (0,)), ((2,), (1,))))
-    return jnp.moveaxis(dw, 0, 2).reshape(-1, problem.out_channels)
+    """`[..., T C] [..., O] -> [T C, O]`."""
+    return correlate_rows(problem, *(a.reshape(-1, a.shape[-1]) for a in (patches, g)))
 
 
 def unmultiply_patches(problem: ConvProblem, g: Array, w: Array) -> Array:
-    """`[P, O] [T C, O] -> [P, T C]`; per group `[P, G, O/G] [T, C/G, G, O/G] -> [G, P, T, C/G]`."""
+    """`[..., O] [*K, C, O] -> [..., T C]`."""
     *space, width = g.shape
-    cin, cout = problem.channels_per_group
-    points = math.prod(space)
-    if problem.groups == 1:
-        g, w = g.reshape(points, width), w.reshape(-1, width)
-        return contract(problem, g, w, (((1,), (1,)), ((), ()))).reshape(*space, -1)
-    g = g.reshape(points, problem.groups, cout)
-    w = w.reshape(-1, cin, problem.groups, cout)
-    p = contract(problem, g, w, (((2,), (3,)), ((1,), (2,))))
-    return jnp.moveaxis(p, 0, 2).reshape(*space, -1)
+    g, w = g.reshape(-1, width), w.reshape(-1, width)
+    return contract(problem, g, w, (((1,), (1,)), ((), ()))).reshape(*space, -1)

@@ -5,6 +5,7 @@
 Few channels make thin patches, costly to copy and narrow to multiply. A row for t neighbouring outputs copies
 what they share once and fills the columns of the product, for e / Ke times the multiplications.
 Cost: e / Ke = ((t - 1) s + Ke) / Ke multiply-adds per pair that meets. Error: that of a plain sum.
+Groups run one after another (`_groups.py`).
 A NaN or an infinity meets the zeros of the band, so it may spread to the t outputs of its row.
 """
 
@@ -16,6 +17,7 @@ from .._dtypes import is_highest
 from .._problem import ConvProblem, Pass
 from . import _products
 from ._bands import make_bands
+from ._groups import group_by_group
 from ._record import Algorithm
 
 # What choosing t weighs, in multiply-adds: copying one sample, starting one run of samples, and the narrowest
@@ -39,25 +41,26 @@ def choose_outputs(problem: ConvProblem) -> int:
     return min(range(2, max(2, min(window.out_size, MAX_OUTPUTS)) + 1), key=cost)
 
 
+@group_by_group
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
     return _products.forward(problem, x, w, choose_outputs)
 
 
+@group_by_group
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
     return _products.kernel_grad(problem, x, g, choose_outputs)
 
 
+@group_by_group
 def input_grad(problem: ConvProblem, g: Array, w: Array) -> Array:
     return _products.input_grad(problem, g, w, choose_outputs)
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:
-    """One group, and a last axis with a kernel to slide along it."""
+    """A last axis with a kernel to slide along it."""
     del pass_
     if problem.rank == 0:
         return "banded needs a spatial axis, got none"
-    if problem.groups > 1:
-        return f"banded needs groups=1, got {problem.groups}"
     if any(w.dilation > 1 for w in problem.windows[-1:]):
         return f"banded needs a kernel undilated on the last axis, got {problem.kernel_dilation}"
     if any(w.stride > 1 and w.base_dilation > 1 for w in problem.windows):

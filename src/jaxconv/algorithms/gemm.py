@@ -7,6 +7,7 @@ X[m, (k, c)] = x[m s + k d - lo, c]:
 
 Where y has fewer channels than x, patches of y take their place, in the adjoint problem (`_products.py`).
 Windows of one tap, or that tile the input, need no copy: their patches are a view, and the pass one product.
+Groups run one after another (`_groups.py`).
 Cost: one multiply-add per pair that meets. Error: that of a plain sum.
 """
 
@@ -19,10 +20,12 @@ from .._patches import crop_to_input, pad_to_windows, tap_slice
 from .._problem import ConvProblem, Pass
 from .._window import Window
 from . import _products
+from ._groups import group_by_group
 from ._products import correlate_patches, multiply_patches, unmultiply_patches
 from ._record import Algorithm
 
 
+@group_by_group
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
     if not is_view(problem.windows):
         return _products.forward(problem, x, w, one_output)
@@ -30,6 +33,7 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
     return multiply_patches(problem, view_patches(problem, x), w)
 
 
+@group_by_group
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
     if not is_view(problem.windows):
         return _products.kernel_grad(problem, x, g, one_output)
@@ -37,6 +41,7 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
     return correlate_patches(problem, view_patches(problem, x), g).reshape(problem.kernel_shape)
 
 
+@group_by_group
 def input_grad(problem: ConvProblem, g: Array, w: Array) -> Array:
     if not is_view(problem.windows):
         return _products.input_grad(problem, g, w, one_output)
