@@ -16,8 +16,8 @@ CHEAP = (
     "--xla_cpu_use_fusion_emitters=false"
 )
 
-# Every example compiles anew, so the quick suite draws a quarter of them.
-settings.register_profile("quick", derandomize=True, deadline=None, database=None, max_examples=25)
+# Every example compiles anew, so the quick suite draws a sixth of them.
+settings.register_profile("quick", derandomize=True, deadline=None, database=None, max_examples=16)
 settings.register_profile("slow", derandomize=True, deadline=None, database=None, max_examples=100)
 
 # Optax, the layer libraries and the training scripts expect JAX's default promotion rules and 32-bit types.

@@ -197,18 +197,6 @@ def test_four_times_fewer_multiplies_and_no_window_of_xla(which: Pass) -> None:
     assert (dot_multiplies(jaxpr) - transform) * 4 == problem.flops(which) // 2
 
 
-@by_pass
-def test_more_groups_compile_to_nothing_more(which: Pass) -> None:
-    def dots(groups: int) -> int:
-        shapes = (2, 16, 16, 8 * groups), (3, 3, 8, 12 * groups)
-        problem, _ = make_problem(*shapes, "float32", "float32", groups=groups)
-        arrays = [jnp.zeros(shape, jnp.float32) for shape in operand_shapes(problem, which)]
-        jaxpr = jax.make_jaxpr(lambda a, b: ALGORITHM.run(problem, which, a, b))(*arrays).jaxpr
-        return sum(equation.primitive.name == "dot_general" for equation in equations(jaxpr))
-
-    assert dots(2) == dots(7) > 0
-
-
 def test_pieces_of_seven_taps_save_three_quarters_of_the_products() -> None:
     problem, _ = make_problem((1, 48, 18, 4), (7, 7, 4, 4), "float32", "float32", padding="VALID")
     tiles, share = _winograd_plan.count_products(problem)
