@@ -22,8 +22,8 @@ from .._window import Window
 
 # Taps of one axis that are written out in one sum; longer kernels loop over single taps.
 MAX_ROW_TAPS = 64
-# Output columns that a row of taps is summed over; more are cut into blocks of at most the second number (with
-# 64 it took 1.1 times as long: 35 lines, 2026-11-27, AMD EPYC Zen 3). The third: columns of several images.
+# Output columns that a row of taps is summed over; more are cut into blocks of at most the second number (64
+# took 1.1 times as long: 35 lines, 2026-11-27, AMD EPYC Zen 3). The third: columns of several images.
 MAX_COLUMNS, BLOCK_COLUMNS, FOLDED_COLUMNS = 128, 32, 64
 # Terms of one fused sum over columns: more overflow the L1 cache, fewer leave more partial sums.
 MAX_COLUMN_TERMS = 28
