@@ -1,5 +1,6 @@
 """Products of patches: every pass against the oracle, whichever of x and y is laid out; the thinner is."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -44,7 +45,12 @@ THIN_INPUT: dict[str, Description] = {
     "nearly_as_thin_strided": ((2, 9, 10, 4), (3, 5, 4, 2), 1, {"strides": 2}),
     "many_classes": ((2, 17, 16, 8), (5, 4, 8, 2), 1, {"strides": 4}),
 }
-PROBLEMS = {f"thin_output_{k}": v for k, v in THIN_OUTPUT.items()} | THIN_INPUT
+# The kernel has more values than any patches.
+SMALL_MAPS: dict[str, Description] = {
+    "small_map": ((1, 2, 3, 9), (3, 2, 9, 8), 1, {}),
+    "small_map_strided": ((1, 4, 4, 16), (3, 3, 16, 5), 1, {"strides": 2}),
+}
+PROBLEMS = {f"thin_output_{k}": v for k, v in THIN_OUTPUT.items()} | THIN_INPUT | SMALL_MAPS
 by_algorithm = pytest.mark.parametrize("algorithm", [gemm.ALGORITHM, banded.ALGORITHM], ids=lambda a: a.name)
 
 
@@ -64,6 +70,7 @@ def test_values_block_by_block(
     name: str, block_bytes: int, algorithm: Algorithm, limits: pytest.MonkeyPatch
 ) -> None:
     limits.setattr(_products, "BLOCK_BYTES", block_bytes)
+    limits.setattr(_products, "GRADIENT_PATCHES", 0)
     check(algorithm, PROBLEMS[name])
     if block_bytes == 1 or (algorithm is gemm.ALGORITHM and name == "thin_output_dense"):
         assert "scan" in check_structure(algorithm, PROBLEMS[name], Pass.FORWARD)
@@ -84,12 +91,28 @@ def test_highest_precision_keeps_non_finite_values_in_their_windows(name: str, s
 def test_the_rule_on_both_sides_of_its_limits() -> None:
     for name, (x_shape, w_shape, groups, options) in PROBLEMS.items():
         problem, _ = make_problem(x_shape, w_shape, "float32", "float32", groups=groups, **options)
-        if problem.is_dense:
+        if problem.is_dense and name not in SMALL_MAPS:
             assert lays_out_output(problem) == name.startswith("thin_output"), name
     assert lays_out_output(problem_and_data(PROBLEMS["equal"])[0], if_equal=True)
     cin, cout = problem_and_data(PROBLEMS["nearly_as_thin_strided"])[0].channels_per_group
     assert cout < cin <= STRIDED_RATIO * cout
     assert math.prod(problem_and_data(PROBLEMS["many_classes"])[0].strides) > MAX_CLASSES
+
+
+@pytest.mark.parametrize("name", SMALL_MAPS)
+def test_an_input_gradient_of_a_small_map_does_not_transpose_the_kernel(name: str) -> None:
+    problem, _, _ = problem_and_data(PROBLEMS[name])
+    assert lays_out_output(problem)
+    assert "rev" not in check_structure(gemm.ALGORITHM, PROBLEMS[name], Pass.INPUT_GRAD)
+    larger = dataclasses.replace(problem, batch=8)
+    assert "rev" in {e.primitive.name for e in equations(traced(larger, Pass.INPUT_GRAD).jaxpr.jaxpr)}
+
+
+def test_a_block_of_a_kernel_gradient_outweighs_it() -> None:
+    """Eight images have 7.2 MB of patches, which are two blocks, and dw has 9.4 MB."""
+    problem, _ = make_problem((8, 7, 7, 512), (3, 3, 512, 512), "float32", "float32")
+    loops = {w: "scan" in {e.primitive.name for e in equations(traced(problem, w).jaxpr.jaxpr)} for w in Pass}
+    assert loops == {Pass.FORWARD: True, Pass.INPUT_GRAD: True, Pass.KERNEL_GRAD: False}
 
 
 def traced(problem: ConvProblem, which: Pass) -> Any:
