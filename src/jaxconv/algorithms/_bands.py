@@ -16,6 +16,7 @@ and p then runs over its taps alone.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -26,10 +27,11 @@ from jax import Array, lax
 from .._patches import all_taps, interleave, sum_tree
 from .._problem import ConvProblem
 from .._window import Window
+from ._stages import separately
 
-# Samples in a segment of a line up to which one gather beats slices laid side by side: a copy of a slice pays
-# for each run that it starts, on one thread, a gather for each sample, on all. With more axes rows of slices,
-# stacked, took 0.85 of a gather's time (204 passes, 2026-11-28, AMD EPYC Zen 4, AVX-512).
+# Samples in a segment up to which one gather beats slices laid side by side: a copy of a slice pays for each
+# run that it starts, on one thread, a gather for each sample, on all. A gather of segments, whose rows are
+# then stacked, took 0.8 of the time of one of whole patches (142 passes, 2026-11-28, AMD EPYC Zen 4, AVX-512).
 GATHER_RUN = 256
 
 
@@ -84,8 +86,6 @@ def patch_matrix(problem: ConvProblem, bands: Bands, x: Array) -> Array:
     The rows of those taps are stacked on an axis of their own, which all threads copy.
     """
     others = problem.windows[:-1]
-    if not others and bands.segment * x.shape[-1] <= GATHER_RUN and bands.window.dilation == 1:
-        return _gathered_segments(bands, x)
     rows = _segments(bands, x)
     pieces = [_row_slice(rows, others, tap) for tap in all_taps([w.size for w in others])]
     if len(pieces) == 1:
@@ -94,20 +94,15 @@ def patch_matrix(problem: ConvProblem, bands: Bands, x: Array) -> Array:
     return patches.reshape(*patches.shape[:-2], -1)
 
 
-def _gathered_segments(bands: Bands, x: Array) -> Array:
-    """`[N, W, C]` -> `[N, Q, E C]` by one gather: on the flattened line a segment is one run."""
-    batch, _, channels = x.shape
-    x = _grow(x, 1, (bands.count - 1) * bands.hop + bands.reach).reshape(batch, -1)
-    starts = np.arange(bands.count, dtype=np.int32) * bands.hop * channels
-    numbers = lax.GatherDimensionNumbers(offset_dims=(0, 2), collapsed_slice_dims=(), start_index_map=(1,))
-    sizes = (batch, bands.segment * channels)
-    mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
-    return lax.gather(x, jnp.asarray(starts[:, None]), numbers, sizes, indices_are_sorted=True, mode=mode)
-
-
 def _segments(bands: Bands, x: Array) -> Array:
-    """`[N, *H, W, C]` -> `[N, *H, Q, E C]`: chunks of one hop are reshapes, so a segment is a few of them."""
+    """`[N, *H, W, C]` -> `[N, *H, Q, E C]`: chunks of one hop are reshapes, so a segment is a few of them.
+
+    A gather that several rows of taps read is a stage of its own: each would gather anew.
+    """
     axis, channels = x.ndim - 2, x.shape[-1]
+    if bands.segment * channels <= GATHER_RUN and bands.window.dilation == 1:
+        gather = functools.partial(_gathered_segments, bands)
+        return gather(x) if axis == 1 else separately(gather, x)
     x = _grow(x, axis, bands.chunks[-1][0] + bands.count * bands.hop)
     views = []
     for first, length in bands.chunks:
@@ -115,6 +110,19 @@ def _segments(bands: Bands, x: Array) -> Array:
         view = view.reshape(*x.shape[:axis], bands.count, bands.hop * channels)
         views.append(lax.slice_in_dim(view, 0, length * channels, axis=axis + 1))
     return views[0] if len(views) == 1 else lax.concatenate(views, axis + 1)
+
+
+def _gathered_segments(bands: Bands, x: Array) -> Array:
+    """The same by one gather: on the flattened last two axes a segment is one run."""
+    *lead, _, channels = x.shape
+    x = _grow(x, len(lead), (bands.count - 1) * bands.hop + bands.reach)
+    lines = x.reshape(math.prod(lead), -1)
+    starts = np.arange(bands.count, dtype=np.int32) * bands.hop * channels
+    numbers = lax.GatherDimensionNumbers(offset_dims=(0, 2), collapsed_slice_dims=(), start_index_map=(1,))
+    sizes = (lines.shape[0], bands.segment * channels)
+    mode = lax.GatherScatterMode.PROMISE_IN_BOUNDS
+    rows = lax.gather(lines, jnp.asarray(starts[:, None]), numbers, sizes, indices_are_sorted=True, mode=mode)
+    return rows.reshape(*lead, bands.count, -1)
 
 
 def _row_slice(rows: Array, windows: tuple[Window, ...], tap: tuple[int, ...]) -> Array:
