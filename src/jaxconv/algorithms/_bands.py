@@ -31,7 +31,7 @@ from ._stages import separately
 
 # Samples in a segment up to which one gather beats slices laid side by side: a copy of a slice pays for each
 # run that it starts, on one thread, a gather for each sample, on all. A gather of segments, whose rows are
-# then stacked, took 0.8 of the time of one of whole patches (142 passes, 2026-11-28, AMD EPYC Zen 4, AVX-512).
+# then stacked, took 0.8 of the time of one of whole patches (142 passes, 2026-11-28, AMD EPYC Zen 4).
 GATHER_RUN = 256
 
 
