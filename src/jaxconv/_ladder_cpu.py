@@ -59,14 +59,14 @@ OUTER_GRADIENT_CHANNELS, OUTER_GRADIENT_PATCH = 16, 100
 # Winograd's products over the direct ones, at most, where the transform of the kernel, which the tiles of the
 # batch share, counts as the products of so many tiles. With more, patches times matrix took 0.86 of the time
 # and 0.4 of the compile time; strides of two make 25 products of 36, which is no faster (310 passes,
-# 2026-11-27, AMD EPYC Zen 3). Up to 48 tiles Winograd took 0.7 of the time, at 60 as long (33 passes,
-# 2026-11-28, AMD EPYC Zen 4, AVX-512).
+# 2026-11-27, AMD EPYC Zen 3). What 48 tiles let in and 60 did not took 0.7 of gemm's time, what neither does
+# as long (33 passes, 2026-11-28, AMD EPYC Zen 4, AVX-512).
 WINOGRAD_PRODUCTS, WINOGRAD_KERNEL_TILES = 0.7, 48
 # Channels on both sides times the share of products saved, at least, for the transforms to pay. From 10 to 12
 # gemm took 0.93 of the time and 0.35 of the compile time, from 12 to 14 1.37 of the time (78 passes,
 # 2026-11-27, AMD EPYC Zen 3). Groups count as dense problems: 0.66 of the time of a batched product (63
 # passes, the same day). The second where two axes have three taps, and more channels than outer's: 0.8 of
-# gemm's time from 10 to 12, twice the compile time (24 passes, 2026-11-28, AMD EPYC Zen 4, AVX-512). The
+# gemm's time from 10 to 12, 2.7 of the compile time (24 passes, 2026-11-28, AMD EPYC Zen 4, AVX-512). The
 # third where an axis has so many taps that they are transformed in pieces (2026-11-26).
 WINOGRAD_SAVINGS, WINOGRAD_PLANE_SAVINGS, WINOGRAD_PIECES_SAVINGS = 12, 10, 16
 
