@@ -100,7 +100,8 @@ def _segments(bands: Bands, x: Array) -> Array:
     A gather that several rows of taps read is a stage of its own: each would gather anew.
     """
     axis, channels = x.ndim - 2, x.shape[-1]
-    if bands.segment * channels <= GATHER_RUN and bands.window.dilation == 1:
+    overlap = len(bands.chunks) > 1 and bands.window.dilation == 1
+    if overlap and bands.segment * channels <= GATHER_RUN:
         gather = functools.partial(_gathered_segments, bands)
         return gather(x) if axis == 1 else separately(gather, x)
     x = _grow(x, axis, bands.chunks[-1][0] + bands.count * bands.hop)
