@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -260,21 +261,30 @@ def test_rounds_interleave_and_slow_functions_get_fewer(speed: Any) -> None:
     assert [len(t.samples_ms) for t in (first, a, b)] == [5, 5, 3]
 
 
-def test_fast_functions_are_warmed_up_and_called_many_times_a_sample(speed: Any) -> None:
+@pytest.mark.parametrize(("warm_s", "warm_calls"), [(0.0, 1), (0.025, 3)])
+def test_fast_functions_are_warmed_up_and_called_many_times_a_sample(
+    warm_s: float, warm_calls: int, speed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     measure = speed("measure")
+    monkeypatch.setattr(measure, "WARM_S", warm_s)
     calls: list[int] = []
     task = measure.Task("fast", lambda: calls.append(1), lambda _: None, call_s=1e-9)
     task.calibrate(repeats=7, budget_s=1.0)
     assert task.calls == measure.MOST_CALLS and task.rounds == 7
     calls.clear()
+    monkeypatch.setattr(measure.time, "perf_counter", itertools.count(0.0, 0.01).__next__)
     task.sample()
-    assert len(calls) == 1 + measure.MOST_CALLS
+    assert len(calls) == warm_calls + measure.MOST_CALLS
 
 
 @pytest.mark.parametrize(("queued", "waits"), [(False, 1 + 4), (True, 1 + 1)])
-def test_queued_calls_of_a_sample_wait_for_the_last_alone(queued: bool, waits: int, speed: Any) -> None:
+def test_queued_calls_of_a_sample_wait_for_the_last_alone(
+    queued: bool, waits: int, speed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = speed("measure")
+    monkeypatch.setattr(measure, "WARM_S", 0.0)
     waited: list[Any] = []
-    task = speed("measure").Task("", lambda: 0, waited.append, queued, calls=4)
+    task = measure.Task("", lambda: 0, waited.append, queued, calls=4)
     task.sample()
     assert len(waited) == waits
 

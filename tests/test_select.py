@@ -125,6 +125,8 @@ CHOICES = [
     ((8, 56, 56, 64), (7, 7, 64, 64), {"strides": 2}, "winograd"),
     ((1, 64, 64, 16), (9, 9, 16, 16), {}, "outer"),
     ((8, 56, 56, 64), (1, 7, 64, 64), {}, "winograd"),
+    ((8, 56, 56, 64), (7, 1, 64, 64), {}, "gemm"),
+    ((1, 16, 14, 14, 256), (3, 1, 1, 256, 256), {}, "winograd"),
     # With many channels on both sides a matrix product pays for its patches, and compiles sooner.
     ((8, 28, 28, 16), (3, 3, 16, 32), {"strides": 2}, ("outer", "gemm", "gemm")),
     ((8, 28, 28, 16), (3, 3, 16, 40), {"strides": 2}, "gemm"),

@@ -63,12 +63,13 @@ OUTER_GRADIENT_CHANNELS, OUTER_GRADIENT_PATCH = 16, 100
 # as long (33 passes, 2026-11-28, AMD EPYC Zen 4, AVX-512).
 WINOGRAD_PRODUCTS, WINOGRAD_KERNEL_TILES = 0.7, 48
 # Channels on both sides times the share of products saved, at least, for the transforms to pay. From 10 to 12
-# gemm took 0.93 of the time and 0.35 of the compile time, from 12 to 14 1.37 of the time (78 passes,
-# 2026-11-27, AMD EPYC Zen 3). Groups count as dense problems: 0.66 of the time of a batched product (63
-# passes, the same day). The second where two axes have three taps, and more channels than outer's: 0.8 of
-# gemm's time from 10 to 12, 2.7 of the compile time (24 passes, 2026-11-28, AMD EPYC Zen 4, AVX-512). The
-# third where an axis has so many taps that they are transformed in pieces (2026-11-26).
-WINOGRAD_SAVINGS, WINOGRAD_PLANE_SAVINGS, WINOGRAD_PIECES_SAVINGS = 12, 10, 16
+# Winograd took 1.04 of gemm's time and 2.7 times its compile time, from 12 to 14 0.86 (84 passes, 2026-11-28,
+# AMD EPYC Zen 4, AVX-512). Groups count as dense problems: 0.66 of the time of a batched product (63 passes,
+# 2026-11-27, AMD EPYC Zen 3). The second where all taps lie on one axis that is not the last: patches are
+# copies of whole rows there, and gemm took 0.84 of Winograd's time below it, 1.19 of it above (63 passes,
+# 2026-11-28, AMD EPYC Zen 4). The third where an axis has so many taps that they are transformed in pieces
+# (2026-11-26).
+WINOGRAD_SAVINGS, WINOGRAD_ROWS_SAVINGS, WINOGRAD_PIECES_SAVINGS = 12, 100, 16
 
 # Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: against thin
 # products, of fewer channels on a side than the last, and against full ones (2026-11-24, kernels of 5 to 63
@@ -204,11 +205,9 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
 
 def least_savings(problem: ConvProblem) -> int:
     """The channels whose products Winograd has to save."""
-    if is_in_pieces(problem):
-        return WINOGRAD_PIECES_SAVINGS
-    plane = problem.groups == 1 and sum(size >= 3 for size in problem.kernel_size) >= 2
-    wide = max(problem.channels_per_group) > OUTER_GRADIENT_CHANNELS
-    return WINOGRAD_PLANE_SAVINGS if plane and wide else WINOGRAD_SAVINGS
+    if problem.taps in problem.kernel_size[:-1]:
+        return WINOGRAD_ROWS_SAVINGS
+    return WINOGRAD_PIECES_SAVINGS if is_in_pieces(problem) else WINOGRAD_SAVINGS
 
 
 def suits_fft(problem: ConvProblem, pass_: Pass) -> bool:
