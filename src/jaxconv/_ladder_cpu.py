@@ -63,12 +63,12 @@ OUTER_GRADIENT_CHANNELS, OUTER_GRADIENT_PATCH = 16, 100
 # as long (33 passes, 2026-11-28, AMD EPYC Zen 4, AVX-512).
 WINOGRAD_PRODUCTS, WINOGRAD_KERNEL_TILES = 0.7, 48
 # Channels on both sides times the share of products saved, at least, for the transforms to pay. From 10 to 12
-# Winograd took 1.04 of gemm's time and 2.7 times its compile time, from 12 to 14 0.86 (84 passes, 2026-11-28,
-# AMD EPYC Zen 4, AVX-512). Groups count as dense problems: 0.66 of the time of a batched product (63 passes,
-# 2026-11-27, AMD EPYC Zen 3). The second where all taps lie on one axis that is not the last: patches are
-# copies of whole rows there, and gemm took 0.84 of Winograd's time below it, 1.19 of it above (63 passes,
-# 2026-11-28, AMD EPYC Zen 4). The third where an axis has so many taps that they are transformed in pieces
-# (2026-11-26).
+# Winograd took 1.04 of gemm's time (40 passes; 2.7 times its compile time in 24), from 12 to 14 0.86 (44
+# more, 2026-11-28, AMD EPYC Zen 4, AVX-512). Groups count as dense problems: 0.66 of the time of a batched
+# product (63 passes, 2026-11-27, AMD EPYC Zen 3). The second where all taps lie on one axis that is not the
+# last: patches are copies of whole rows there, and gemm took 0.84 of Winograd's time below it, 1.19 of it
+# above (63 passes, 2026-11-28, AMD EPYC Zen 4). The third where an axis has so many taps that they are
+# transformed in pieces (2026-11-26).
 WINOGRAD_SAVINGS, WINOGRAD_ROWS_SAVINGS, WINOGRAD_PIECES_SAVINGS = 12, 100, 16
 
 # Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: against thin

@@ -6,7 +6,8 @@ X[m, (k, c)] = x[m s + k d - lo, c]:
     y = X w,    dw = X^T g,    dX = g w^T, and dx adds dX where patches overlap            (T5, T7, T8)
 
 Where y has fewer channels than x, patches of y take their place, in the adjoint problem (`_products.py`).
-Windows of one tap, or that tile the input, need no copy: their patches are a view, and the pass one product.
+Windows of one tap, or that tile the input, share no sample: their patches are x in another order, and the
+pass is one product.
 Groups run one after another (`_groups.py`).
 Cost: one multiply-add per pair that meets. Error: that of a plain sum.
 """
@@ -25,8 +26,8 @@ from ._groups import group_by_group
 from ._products import correlate_patches, multiply_patches, unmultiply_patches
 from ._record import Algorithm
 
-# Rows of taps up to which patches that do not overlap are stacked: 2 to 8 took 0.15 to 0.5 of the time of one
-# transpose, 14 and 16 as long (11 shapes, 2026-11-28, AMD EPYC Zen 4).
+# Rows of taps up to which patches that do not overlap are stacked: 2 to 8 took 0.13 to 0.64 of the time of
+# one transpose in nine shapes, 1.3 in a tenth, 16 as long (2026-11-28, AMD EPYC Zen 4).
 MAX_STACKED_ROWS = 8
 
 
@@ -60,7 +61,7 @@ def one_output(problem: ConvProblem) -> int:
 
 
 def is_view(windows: tuple[Window, ...]) -> bool:
-    """Whether patches are a transposed view: windows of one tap, or that tile the input without overlap."""
+    """Whether patches are x in another order: windows of one tap, or that tile the input without overlap."""
     one_tap = all(w.size == 1 for w in windows)
     return one_tap or all(w.stride == w.size and w.dilation == 1 for w in windows)
 
