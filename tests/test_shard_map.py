@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
 import jaxconv
 from cases import HAND_WRITTEN
@@ -72,7 +72,7 @@ BLOCKED = {
 @pytest.mark.parametrize("algorithm", HAND_WRITTEN)
 def test_every_algorithm_is_traced_with_its_gradients(algorithm: str) -> None:
     x, w = BLOCKED.get(algorithm, ((4, 30, 30, 3), (5, 5, 3, 3)))
-    mesh = jax.sharding.AbstractMesh((2,), ("devices",))
+    mesh = jax.sharding.AbstractMesh((2,), ("devices",), axis_types=(AxisType.Auto,))
 
     def energy(x: Any, w: Any) -> jax.Array:
         def conv(x: Any, w: Any) -> jax.Array:
@@ -87,7 +87,7 @@ def test_every_algorithm_is_traced_with_its_gradients(algorithm: str) -> None:
 
 
 if __name__ == "__main__":
-    two = jax.make_mesh((2,), ("devices",), (jax.sharding.AxisType.Auto,))
+    two = jax.make_mesh((2,), ("devices",), (AxisType.Auto,))
     for each in sys.argv[1:]:
         check(each, two)
         print(each)
