@@ -13,8 +13,8 @@ from interpreter import HAS_OLD_EMITTERS
 # Most of the time goes into compiling small programs that run once, and LLVM's optimizations would double it.
 CHEAP = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if HAS_OLD_EMITTERS:
-    # The newer ones would double it too. The older ones write a value that is read twice twice, which a pool of
-    # many taps takes to gigabytes: such a test calls `interpreter.compiled`.
+    # The newer ones would double it too. The older ones write a value that is read twice twice, which a pool
+    # of many taps takes to gigabytes: such a test calls `interpreter.compiled`.
     CHEAP += " --xla_cpu_use_fusion_emitters=false"
 
 # Every example compiles anew, so the quick suite draws a sixth of them.

@@ -159,7 +159,7 @@ def route(stage: Stage, winners: Array, dy: Array) -> Array:
 
     if all(len(diagonals(w)) == 1 for w in stage):
         winners = stored(winners)
-    return spread(stage, (winners, dy), term)
+    return fence(spread(stage, (winners, dy), term))
 
 
 def collect(stage: Stage, winners: Array, a: Array, fill: Any) -> Array:

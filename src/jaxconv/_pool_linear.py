@@ -61,15 +61,17 @@ def run_linear(pool: LinearPool, adjoint: bool, x: Array) -> Array:
     if adjoint and not uniform:
         y = _divide(y, pool.divisor)
     steps = stages(pool.windows, overlapping=False)
-    for chains in reversed(steps) if adjoint else steps:
+    for number, chains in enumerate(reversed(steps) if adjoint else steps):
+        y = fence(y) if number else y
         y = functools.reduce(lax.add, [_run_chain(chain, adjoint, y) for chain in chains])
     if uniform or not adjoint:
         y = _divide(y, pool.divisor)
-    return y.astype(x.dtype)
+    return fence(y.astype(x.dtype))
 
 
 def _run_chain(chain: Sequence[Stage], adjoint: bool, x: Array) -> Array:
-    for stage in reversed(chain) if adjoint else chain:
+    for number, stage in enumerate(reversed(chain) if adjoint else chain):
+        x = fence(x) if number else x
         x = spread(stage, (x,), _even_share) if adjoint else _sum_taps(stage, x)
     return x
 
@@ -78,7 +80,7 @@ def _sum_taps(stage: Stage, x: Array) -> Array:
     taps = [tap(x, stage, index, 0) for _, index in live_taps(stage)]
     if not taps:
         return jnp.zeros((x.shape[0], *(w.out_size for w in stage), x.shape[-1]), x.dtype)
-    return fence(functools.reduce(lax.add, taps))
+    return functools.reduce(lax.add, taps)
 
 
 def _even_share(taps: Any, dy: Array) -> Array:

@@ -4,8 +4,8 @@ Both are slices that never leave the array, then a pad: each becomes part of one
 copy of the input is made, and no negative pad reaches XLA (openxla/xla issue 48715).
 
 XLA fuses a pad into its consumer only if nothing else uses it, and stores it otherwise. So every tap enters
-one operation, and every result leaves through a `fence`: else several consumers would each repeat the loop,
-and the pads in it would be stored one by one.
+one operation, and what taps are reduced to leaves through a `fence`: else several consumers would each repeat
+the loop, and the pads in it would be stored one by one.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from jax import Array, lax
 
 from ._pool_geometry import Diagonal, Shape, Stage, diagonals, reach
 
+# Until 0.10 XLA's CPU backend drops a barrier before it fuses loops, later ones after that.
+BARRIERS_HOLD = jax.__version_info__ >= (0, 11)
+
 
 def fence(x: Array) -> Array:
     """x itself, stored if more than one operation reads it; accelerators' compilers weigh that themselves."""
@@ -30,12 +33,14 @@ def fence(x: Array) -> Array:
 
 @jax.custom_jvp
 def _fence(x: Array) -> Array:
-    """An empty row, added and taken off again.
+    """A barrier, or where that does not hold an empty row, added and taken off again.
 
     A single reader cancels the two; several keep the pad, which XLA does not compute twice. The barrier
     holds off the simplifications that would look through both. The row is added to the outermost axis, where
     telling it from the others costs nothing.
     """
+    if BARRIERS_HOLD:
+        return lax.optimization_barrier(x)
     rows = x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
     held = lax.optimization_barrier(_pad_rows(rows, 0, 1))
     return lax.slice_in_dim(held, 0, rows.shape[0]).reshape(x.shape)
@@ -49,10 +54,10 @@ def _fence_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Ar
 def stored(x: Array) -> Array:
     """x itself, stored even for a single reader, which would otherwise compute each entry several times over.
 
-    On a CPU it goes behind a pad that is read in two parts and put together again.
+    On a CPU whose barriers do not hold it goes behind a pad that is read in two parts and put together again.
     """
-    if jax.default_backend() != "cpu":
-        return x
+    if jax.default_backend() != "cpu" or BARRIERS_HOLD:
+        return fence(x)
     rows = x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
     half, count = rows.shape[0] // 2, rows.shape[0]
     held = lax.optimization_barrier(_pad_rows(rows, 0, 1))
@@ -103,7 +108,7 @@ def spread(stage: Stage, arrays: Sequence[Array], term: Callable[..., Array]) ->
         return jnp.zeros((batch, *(w.in_size for w in stage), channels), arrays[-1].dtype)
     total = functools.reduce(lax.add, terms)
     total = total.reshape(batch, *(n * w.stride for n, w in zip(blocks, stage, strict=True)), channels)
-    return fence(lax.slice(total, (0,) * total.ndim, (batch, *(w.in_size for w in stage), channels)))
+    return lax.slice(total, (0,) * total.ndim, (batch, *(w.in_size for w in stage), channels))
 
 
 def _blocked_view(

@@ -20,6 +20,7 @@ import jax
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
+from ._loops import map_in_loop
 from ._problem import ConvProblem, Pass
 from ._select import Policy, choose
 
@@ -97,7 +98,7 @@ def _one_by_one(function: Callable[[Array, Array], Array], batched: list[bool], 
             b if one_b is None else one_b.reshape(b.shape[1:]),
         )
 
-    return lax.map(step, (_in_place(a) if over_a else None, _in_place(b) if over_b else None))
+    return map_in_loop(step, (_in_place(a) if over_a else None, _in_place(b) if over_b else None))
 
 
 def _in_place(stack: Array) -> Array:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .._loops import loop
 from .._patches import crop_to_input, pad_to_windows, zeros
 from .._problem import ConvProblem, accumulator
 from ._stages import separately
@@ -94,7 +95,7 @@ def forward_in_blocks(
         return lax.dynamic_update_slice(y, y_block.astype(y.dtype), indices(y, image, row))
 
     y = zeros((x.shape[0], *problem.output_shape[1:]), problem.y_dtype, x)
-    return lax.fori_loop(0, blocks.count, write, y)
+    return loop(blocks.count, write, y)
 
 
 def kernel_grad_in_blocks(
@@ -117,7 +118,7 @@ def kernel_grad_in_blocks(
         g_block = mask_overlap(blocks, g_block, i, (image, row), g.shape)
         return dw + step(part, x_block, g_block)
 
-    return lax.fori_loop(0, blocks.count, add, zeros(problem.kernel_shape, accumulator(problem), x))
+    return loop(blocks.count, add, zeros(problem.kernel_shape, accumulator(problem), x))
 
 
 def input_grad_in_blocks(
@@ -149,9 +150,9 @@ def input_grad_in_blocks(
 
     if blocks.grid[1] == 1:
         shape = (g.shape[0], *problem.input_shape[1:])
-        return lax.fori_loop(0, blocks.count, write, zeros(shape, accumulator(problem), g))
+        return loop(blocks.count, write, zeros(shape, accumulator(problem), g))
     shape = (g.shape[0], *(w.reach for w in problem.windows), problem.in_channels)
-    dx = lax.fori_loop(0, blocks.count, add, zeros(shape, accumulator(problem), g))
+    dx = loop(blocks.count, add, zeros(shape, accumulator(problem), g))
     return crop_to_input(problem, dx)
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .._loops import loop
 from .._patches import zeros
 from .._problem import ConvProblem
 from ._record import PassFunction
@@ -40,6 +41,6 @@ def group_by_group(function: PassFunction) -> PassFunction:
 
         part = jax.eval_shape(compute, jnp.int32(0))
         result = zeros((*part.shape[:-1], part.shape[-1] * problem.groups), part.dtype, a)
-        return lax.fori_loop(0, problem.groups, put, result)
+        return loop(problem.groups, put, result)
 
     return grouped

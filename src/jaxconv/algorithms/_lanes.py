@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .._loops import loop, map_in_loop
 from .._patches import Tap, all_taps, pad_to_windows, zeros
 from .._window import Window
 
@@ -135,7 +136,7 @@ def tap_gradients(windows: Sequence[Window], x: Array, g: Array, unrolled: bool)
 
     def of_block(i: Any) -> Array:
         x_block, g_block = (lax.dynamic_slice_in_dim(a, i * images, images) for a in (x, g))
-        return lax.map(lambda index: row_gradients(row, row_slice(windows, x_block, index), g_block), indices)
+        return map_in_loop(lambda i: row_gradients(row, row_slice(windows, x_block, i), g_block), indices)
 
     return add_in_loop(x.shape[0] // images, of_block, x)
 
@@ -145,7 +146,7 @@ def add_in_loop(count: Any, term: Callable[[Any], Any], alike: Array) -> Any:
     if count == 1:
         return term(0)
     start = jax.tree.map(lambda s: zeros(s.shape, s.dtype, alike), jax.eval_shape(term, 0))
-    return lax.fori_loop(0, count, lambda i, total: jax.tree.map(operator.add, total, term(i)), start)
+    return loop(count, lambda i, total: jax.tree.map(operator.add, total, term(i)), start)
 
 
 def row_gradients(windows: Sequence[Window], x: Array, g: Array) -> Array:

@@ -14,6 +14,7 @@ from typing import TypeAlias, cast
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .._loops import loop
 from .._patches import Tap, all_taps, pad_to_windows, tap_slice, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
@@ -128,7 +129,7 @@ def sum_in_loop(problem: ConvProblem, x: Array, w: Array, fused: int) -> Array:
         y = add_terms(problem, first, fused, x, w)
     else:
         y = zeros((x.shape[0], *problem.output_size, w.shape[-1]), x.dtype, x)
-    return lax.fori_loop(0, window.size // count, add_taps, y)
+    return loop(window.size // count, add_taps, y)
 
 
 def correlate_outer_products(problem: ConvProblem, x: Array, g: Array) -> Array:

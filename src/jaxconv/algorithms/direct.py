@@ -18,6 +18,7 @@ import math
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .._loops import in_threads, map_in_loop
 from .._patches import (
     Tap,
     all_taps,
@@ -94,7 +95,7 @@ def _forward_loop(problem: ConvProblem, x: Array, w: Array) -> Array:
 
     def add_tap(y: Array, tap: tuple[Array, Array]) -> tuple[Array, None]:
         index, w_tap = tap
-        x_tap = dynamic_tap_slice(x, problem.windows, list(index))
+        x_tap = dynamic_tap_slice(x, problem.windows, list(in_threads(index)))
         return y + multiply_channels(problem, x_tap, w_tap), None
 
     y = zeros((x.shape[0], *problem.output_shape[1:]), accumulator(problem), x)
@@ -105,7 +106,7 @@ def _kernel_grad_loop(problem: ConvProblem, x: Array, g: Array) -> Array:
     def tap_grad(index: Array) -> Array:
         return correlate_channels(problem, dynamic_tap_slice(x, problem.windows, list(index)), g)
 
-    return lax.map(tap_grad, _tap_indices(problem)).reshape(problem.kernel_shape)
+    return map_in_loop(tap_grad, _tap_indices(problem)).reshape(problem.kernel_shape)
 
 
 def _tap_indices(problem: ConvProblem) -> Array:

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._dtypes import is_highest
+from .._loops import loop
 from .._patches import contract, pad_or_crop, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from ._groups import group_by_group
@@ -76,7 +77,7 @@ def correlate(problem: ConvProblem, x: Array, w: Array, adjoint: bool) -> Array:
     height, *others = problem.output_size
     computed = height if plan.grid[1] == 1 else plan.grid[1] * plan.rows * row
     y = zeros((problem.batch, computed, *others, problem.out_channels), problem.y_dtype, x)
-    return lax.slice_in_dim(lax.fori_loop(0, plan.blocks, put_block, y), 0, height, axis=1)
+    return lax.slice_in_dim(loop(plan.blocks, put_block, y), 0, height, axis=1)
 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
@@ -96,9 +97,9 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
         return jax.tree.map(jnp.add, du, products(i))
 
     if plan.grid[2] > 1:
-        return lax.fori_loop(0, plan.blocks, put_block, zeros(problem.kernel_shape, dtype, x))
+        return loop(plan.blocks, put_block, zeros(problem.kernel_shape, dtype, x))
     du = zeros_like(jax.eval_shape(products, jnp.int32(0)), x)
-    return planes_to_taps(plan.axes, lax.fori_loop(0, plan.blocks, add_block, du))
+    return planes_to_taps(plan.axes, loop(plan.blocks, add_block, du))
 
 
 def once(function: Callable[[Array], Planes], invariant: bool) -> Callable[[Array], Planes]:
