@@ -1,17 +1,17 @@
 """Kernel gradients on lanes: fused sums of slices instead of products of matrices.
 
-x `[N, *S, *A]` and g `[N, *M, *B]` carry lanes in their trailing axes, which broadcast against each other.
-Everything is elementwise in them, so that the compiler's one vectorised loop runs along the last.
+The channels of x `[N, *S, A]` and of g `[N, *M, B]` are lanes, in shapes `lanes` that broadcast against each
+other. Everything is elementwise in them, so that the compiler's one vectorised loop runs along the last. They
+take these shapes within a sum: of an array with axes of length 1 XLA makes a copy for the loop that reads it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,10 @@ from jax import Array, lax
 from .._loops import loop, map_in_loop
 from .._patches import Tap, all_taps, pad_to_windows, zeros
 from .._window import Window
+from ._lane_sums import add_in_chains, add_up, pad_axis, scale
+
+# The shapes that the channels of x and of g take.
+Lanes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
 # Taps of one axis that are written out in one sum; longer kernels loop over single taps.
 MAX_ROW_TAPS = 64
@@ -28,37 +32,11 @@ MAX_ROW_TAPS = 64
 MAX_COLUMNS, BLOCK_COLUMNS, FOLDED_COLUMNS = 128, 32, 64
 # Terms of one fused sum over columns: more overflow the L1 cache, fewer leave more partial sums.
 MAX_COLUMN_TERMS = 28
-# Partial sums of one fused sum that do not wait for one another.
-CHAINS = 4
 # An x and g of more bytes than the first are summed over image by image, or a few of at most the second: rows
 # of taps that read whole batches in turn took 1.3 to 2.5 times as long (2026-11-26, AMD EPYC Zen 4).
 WHOLE_BYTES, CACHED_BYTES = 10 << 20, 3 << 20
 # Terms of all rows together that are written out: compile time grows with every one, to half a second.
 MAX_UNROLLED_TERMS = 384
-
-
-def scale(x: Array, w: Array) -> Array:
-    """x `[..., *L]` times w `[*L]`, which may broadcast against each other."""
-    shape = jnp.broadcast_shapes(x.shape, w.shape)
-    if x.shape != shape:
-        x = lax.broadcast_in_dim(x, shape, range(x.ndim))
-    return lax.mul(x, lax.broadcast_in_dim(w, shape, range(x.ndim - w.ndim, x.ndim)))
-
-
-def add_up(terms: Iterable[Array]) -> Array:
-    return functools.reduce(lax.add, terms)
-
-
-def add_in_chains(terms: Sequence[Array]) -> Array:
-    """The sum of terms as partial sums that do not wait for one another."""
-    return add_up([add_up(terms[i::CHAINS]) for i in range(min(CHAINS, len(terms)))])
-
-
-def by_tap(w: Array, rank: int) -> dict[Tap, Array]:
-    """The lanes `[*L]` of every tap of w `[*K, *L]`, read once however many sums they join."""
-    flat = w.reshape(-1, *w.shape[rank:])
-    taps = all_taps(w.shape[:rank])
-    return {tap: lax.index_in_dim(flat, i, 0, keepdims=False) for i, tap in enumerate(taps)}
 
 
 def with_padding(x: Array, windows: Sequence[Window]) -> tuple[Array, tuple[Window, ...]]:
@@ -99,12 +77,6 @@ def materialise(x: Array, axis: int) -> Array:
     return lax.optimization_barrier(pad_axis(x, axis, 0, 1))
 
 
-def pad_axis(x: Array, axis: int, lo: int, hi: int) -> Array:
-    config = [(0, 0, 0)] * x.ndim
-    config[axis] = (lo, hi, 0)
-    return lax.pad(x, jnp.zeros((), x.dtype), config)
-
-
 def is_unrolled(windows: Sequence[Window]) -> bool:
     """Whether all rows of taps can be written out, or a kernel gradient has to loop over them."""
     *rows, last = windows
@@ -121,7 +93,7 @@ def folded_images(windows: Sequence[Window], batch: int) -> int:
     return next(n for n in range(max(1, most), 0, -1) if batch % n == 0)
 
 
-def tap_gradients(windows: Sequence[Window], x: Array, g: Array, unrolled: bool) -> Array:
+def tap_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array, unrolled: bool) -> Array:
     """x times g summed over batch and space, for every tap: `[R, K, *L]`, R rows written out or in a loop.
 
     The barrier keeps a GPU's compiler from computing what x and g come from anew in each of the sums: a
@@ -129,14 +101,18 @@ def tap_gradients(windows: Sequence[Window], x: Array, g: Array, unrolled: bool)
     """
     x, g = lax.optimization_barrier((x, g))
     if unrolled:
-        return row_gradients(windows, x, g)
+        return row_gradients(windows, lanes, x, g)
     x, windows = with_padding(x, windows)
     indices, row = tap_rows(windows)
     images = cached_images(x, g)
 
     def of_block(i: Any) -> Array:
         x_block, g_block = (lax.dynamic_slice_in_dim(a, i * images, images) for a in (x, g))
-        return map_in_loop(lambda i: row_gradients(row, row_slice(windows, x_block, i), g_block), indices)
+
+        def of_row(index: Array) -> Array:
+            return row_gradients(row, lanes, row_slice(windows, x_block, index), g_block)
+
+        return map_in_loop(of_row, indices)
 
     return add_in_loop(x.shape[0] // images, of_block, x)
 
@@ -149,7 +125,7 @@ def add_in_loop(count: Any, term: Callable[[Any], Any], alike: Array) -> Any:
     return loop(count, lambda i, total: jax.tree.map(operator.add, total, term(i)), start)
 
 
-def row_gradients(windows: Sequence[Window], x: Array, g: Array) -> Array:
+def row_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -> Array:
     """x times g summed over batch and space, for all taps of `windows`: `[rows, K, *L]`.
 
     A row holds the K taps of the last axis. For one output column they are neighbours in x, so that a slice
@@ -160,10 +136,10 @@ def row_gradients(windows: Sequence[Window], x: Array, g: Array) -> Array:
         sizes = range(BLOCK_COLUMNS, BLOCK_COLUMNS // 2, -1)
         columns = next((n for n in sizes if outputs % n == 0), BLOCK_COLUMNS)
         x, windows = with_padding(x, windows)
-        return looped_gradients(windows, x, g, images, columns)
+        return looped_gradients(windows, lanes, x, g, images, columns)
     if images != x.shape[0]:
-        return looped_gradients(windows, x, g, images, outputs)
-    return total_sums(block_sums(windows, x, g), len(windows))
+        return looped_gradients(windows, lanes, x, g, images, outputs)
+    return total_sums(block_sums(windows, lanes, x, g), len(windows))
 
 
 def cached_images(x: Array, g: Array) -> Any:
@@ -182,8 +158,9 @@ def total_sums(sums: Sequence[Sequence[Array]], axes: int) -> Array:
     return jnp.stack([sum_leading(parts, axes) for parts in sums])
 
 
-def block_sums(windows: Sequence[Window], x: Array, g: Array) -> list[list[Array]]:
+def block_sums(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -> list[list[Array]]:
     """For each row of taps some arrays `[N', *R, K, *L]` that add up to its gradient."""
+    x, g = (a.reshape(*a.shape[:-1], *shape) for a, shape in zip((x, g), lanes, strict=True))
     columns = windows[-1].out_size
     images = folded_images(windows, x.shape[0])
     spots = [(i, j) for i in range(images) for j in range(columns)]
@@ -192,8 +169,9 @@ def block_sums(windows: Sequence[Window], x: Array, g: Array) -> list[list[Array
 
     def row_sums(lead: Tap) -> list[Array]:
         if not all(outputs_at(w, k) for k, w in zip(lead, windows, strict=False)):
-            lanes = jnp.broadcast_shapes(x.shape[len(windows) + 1 :], g.shape[len(windows) + 1 :])
-            return [jnp.zeros((*[0] * len(windows), windows[-1].size, *lanes), x.dtype)]
+            return [
+                jnp.zeros((*[0] * len(windows), windows[-1].size, *jnp.broadcast_shapes(*lanes)), x.dtype)
+            ]
         pairs = [meeting_slices(windows, lead, sources[j], g, images, i, j) for i, j in spots]
         products = [scale(a, b) for a, b in pairs]
         return [add_in_chains(products[start : start + length]) for start in range(0, len(spots), length)]
@@ -256,7 +234,9 @@ def meeting_slices(
     return x_part, g_part
 
 
-def looped_gradients(windows: Sequence[Window], x: Array, g: Array, images: Any, columns: int) -> Array:
+def looped_gradients(
+    windows: Sequence[Window], lanes: Lanes, x: Array, g: Array, images: Any, columns: int
+) -> Array:
     """`row_gradients` in a loop over blocks of images and columns, and what columns are left."""
     axis, (*rows, last) = len(windows), windows
     across = last.out_size // columns
@@ -273,13 +253,13 @@ def looped_gradients(windows: Sequence[Window], x: Array, g: Array, images: Any,
     def sums(i: Any) -> list[list[Array]]:
         block = (lax.dynamic_slice_in_dim(a, i // across * images, images) for a in (x, g))
         x_cut, g_cut = (materialise(a, axis) for a in cut(i % across * columns, columns, *block))
-        return block_sums((*rows, window_of(columns)), x_cut, g_cut)
+        return block_sums((*rows, window_of(columns)), lanes, x_cut, g_cut)
 
     dw = total_sums(add_in_loop(x.shape[0] // images * across, sums, x), axis)
     rest = last.out_size % columns
     if not rest:
         return dw
-    return dw + row_gradients((*rows, window_of(rest)), *cut(last.out_size - rest, rest, x, g))
+    return dw + row_gradients((*rows, window_of(rest)), lanes, *cut(last.out_size - rest, rest, x, g))
 
 
 def sum_leading(parts: Sequence[Array], axes: int) -> Array:

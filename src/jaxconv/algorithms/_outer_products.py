@@ -19,7 +19,8 @@ from .._patches import Tap, all_taps, pad_to_windows, tap_slice, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
-from ._lanes import MAX_COLUMN_TERMS, add_in_chains, is_unrolled, pad_axis, scale, tap_gradients
+from ._lane_sums import add_in_chains, pad_axis, scale
+from ._lanes import MAX_COLUMN_TERMS, is_unrolled, tap_gradients
 from ._stages import apart
 
 Term: TypeAlias = tuple[Tap, int]
@@ -146,9 +147,9 @@ def correlate_outer_products(problem: ConvProblem, x: Array, g: Array) -> Array:
 
 def lane_gradients(problem: ConvProblem, x: Array, g: Array, unrolled: bool) -> Array:
     """The kernel gradient, rows of taps written out or in a loop."""
-    x = x.reshape(*x.shape[:-1], problem.groups, -1, 1)
-    g = g.reshape(*g.shape[:-1], problem.groups, 1, problem.channels_per_group[1])
-    dw = tap_gradients(problem.windows, x, g, unrolled)
+    cin, cout = problem.channels_per_group
+    lanes = ((problem.groups, cin, 1), (problem.groups, 1, cout))
+    dw = tap_gradients(problem.windows, lanes, x, g, unrolled)
     return jnp.moveaxis(dw, -3, -2).reshape(problem.kernel_shape)
 
 

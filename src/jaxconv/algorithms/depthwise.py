@@ -23,7 +23,8 @@ from jax import Array, lax
 from .._patches import Tap, all_taps, pad_to_windows
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
-from ._lanes import add_up, by_tap, is_unrolled, scale, tap_gradients
+from ._lane_sums import add_up, by_tap, scale
+from ._lanes import is_unrolled, tap_gradients
 from ._outer_products import sum_in_loop, sum_terms
 from ._record import Algorithm
 
@@ -60,7 +61,8 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
     acc = accumulator(problem)
     x, g = (spread(a.astype(acc), lanes(problem)) for a in (x, g))
-    dw = tap_gradients(problem.windows, x, g, is_unrolled(problem.windows))
+    shape = (lanes(problem),)
+    dw = tap_gradients(problem.windows, (shape, shape), x, g, is_unrolled(problem.windows))
     cin, cout = problem.channels_per_group
     dw = dw.reshape(*problem.kernel_size, problem.groups, cin, cout)
     return jnp.moveaxis(dw, -2, -3).reshape(problem.kernel_shape)

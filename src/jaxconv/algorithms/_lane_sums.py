@@ -1,0 +1,44 @@
+"""Fused sums on lanes: one vectorised loop along the last axis of its operands."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from .._patches import Tap, all_taps
+
+# Partial sums of one fused sum that do not wait for one another.
+CHAINS = 4
+
+
+def scale(x: Array, w: Array) -> Array:
+    """x `[..., *L]` times w `[*L]`, which may broadcast against each other."""
+    shape = jnp.broadcast_shapes(x.shape, w.shape)
+    if x.shape != shape:
+        x = lax.broadcast_in_dim(x, shape, range(x.ndim))
+    return lax.mul(x, lax.broadcast_in_dim(w, shape, range(x.ndim - w.ndim, x.ndim)))
+
+
+def add_up(terms: Iterable[Array]) -> Array:
+    return functools.reduce(lax.add, terms)
+
+
+def add_in_chains(terms: Sequence[Array]) -> Array:
+    """The sum of terms as partial sums that do not wait for one another."""
+    return add_up([add_up(terms[i::CHAINS]) for i in range(min(CHAINS, len(terms)))])
+
+
+def by_tap(w: Array, rank: int) -> dict[Tap, Array]:
+    """The lanes `[*L]` of every tap of w `[*K, *L]`, read once however many sums they join."""
+    flat = w.reshape(-1, *w.shape[rank:])
+    taps = all_taps(w.shape[:rank])
+    return {tap: lax.index_in_dim(flat, i, 0, keepdims=False) for i, tap in enumerate(taps)}
+
+
+def pad_axis(x: Array, axis: int, lo: int, hi: int) -> Array:
+    config = [(0, 0, 0)] * x.ndim
+    config[axis] = (lo, hi, 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), config)
