@@ -41,6 +41,20 @@ def pad_or_crop(x: Array, pads: Sequence[tuple[int, int]], value: Array | float 
     return x
 
 
+def slice_padded(x: Array, starts: Sequence[Array], sizes: Sequence[int], edges: tuple[int, int]) -> Array:
+    """`lax.dynamic_slice` of x with `edges` zeros before and after axis 1 (cropped where negative).
+
+    What the slice holds of x is padded and cut to size, and no padded copy of x is made.
+    """
+    lo, hi = edges
+    size = min(sizes[1], x.shape[1])
+    wanted = starts[1] - lo
+    first = jnp.clip(wanted, 0, x.shape[1] - size)
+    held = lax.dynamic_slice(x, [starts[0], first, *starts[2:]], [sizes[0], size, *sizes[2:]])
+    held = pad_or_crop(held, [(max(0, lo), max(0, hi))])
+    return lax.dynamic_slice_in_dim(held, wanted - first + max(0, lo), sizes[1], 1)
+
+
 def _within(lo: int, hi: int, size: int) -> tuple[int, int]:
     """The same padding of `size` samples; what a side crops beyond them comes off the other side's."""
     if lo < 0 and lo + size < 0:

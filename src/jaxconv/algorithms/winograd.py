@@ -27,7 +27,7 @@ from jax import Array, lax
 
 from .._dtypes import is_highest
 from .._loops import loop
-from .._patches import contract, pad_or_crop, zeros
+from .._patches import contract, pad_or_crop, slice_padded, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from ._groups import group_by_group
 from ._record import Algorithm
@@ -115,13 +115,17 @@ def block_reader(
     first, rows = views[0], x.shape[1]
     row = first.step * first.dilation
     pads = [covering(v, a.tiles, n) for v, a, n in zip(views, plan.axes, x.shape[1:-1], strict=True)]
+    edges = covering(first, plan.grid[1] * plan.rows, rows)
     if plan.grid[1] > 1:
-        x = pad_or_crop(x, [covering(first, plan.grid[1] * plan.rows, rows)])
         rows, pads[0] = (plan.rows + first.overhang) * row, (0, 0)
     sizes = (plan.images, rows, *x.shape[2:-1], channels)
 
     def read(i: Array) -> Array:
-        block = lax.dynamic_slice(x, plan.place(i, row, len(views)), sizes) if plan.blocks > 1 else x
+        block, starts = x, plan.place(i, row, len(views))
+        if plan.grid[1] > 1:
+            block = slice_padded(x, starts, sizes, edges)
+        elif plan.blocks > 1:
+            block = lax.dynamic_slice(x, starts, sizes)
         return split_tiles(views, pad_or_crop(block, pads).astype(dtype))
 
     return read
