@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 import jaxconv
+from jaxconv._patches import pad_or_crop, slice_padded
 
 
 @st.composite
@@ -229,3 +230,15 @@ def test_the_oracle_agrees_with_lax_on_patches() -> None:
     window = {"window_shape": (2,), "strides": (1,), "padding": ((0, 0),), "window_dilation": (1,)}
     wanted = lax.conv_general_dilated_patches(x, (2,), (1,), "VALID", dimension_numbers=("NHC", "HIO", "NHC"))
     np.testing.assert_array_equal(by_definition(x, window), wanted)
+
+
+@pytest.mark.parametrize("edges", [(0, 0), (2, 3), (0, 5), (-1, 2), (3, -2), (9, 9)])
+@pytest.mark.parametrize("size", [1, 4, 9])
+def test_a_padded_slice_is_a_slice_of_the_padded_array(edges: tuple[int, int], size: int) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 6, 3))
+    padded = pad_or_crop(jnp.asarray(x), [edges])
+    starts = range(padded.shape[1] - size + 1)
+    cut = jax.jit(lambda start: slice_padded(jnp.asarray(x), (1, start, 0), (1, size, 2), edges))
+    assert len(starts) or size == 9
+    for start in starts:
+        np.testing.assert_array_equal(cut(start), padded[1:, start : start + size, :2])

@@ -15,12 +15,16 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from .._loops import loop
-from .._patches import crop_to_input, pad_to_windows, zeros
+from .._patches import crop_to_input, pad_or_crop, pad_to_windows, slice_padded, zeros
 from .._problem import ConvProblem, accumulator
 from ._stages import separately
 
 # What a block may lay out on an accelerator, which large arrays keep busy; it holds gigabytes.
 DEVICE_BYTES = 256 << 20
+# Channels from which rows of an image are padded when they are read: kernel gradients took 0.79 to 0.97 of
+# the time of a padded copy of x (5 shapes of 16 to 96), with one or eight channels 0.96 to 1.18 (5 shapes,
+# 2026-11-28, AMD EPYC Zen 4).
+ROW_CHANNELS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,19 +175,26 @@ def block_start(problem: ConvProblem, blocks: Blocks, x: Array, i: Array) -> tup
 def block_reader(problem: ConvProblem, blocks: Blocks, x: Array) -> Callable[[Array, Array], Array]:
     """A function that gives the padded input of the block that starts at an image and an output row.
 
-    Whole images are padded block by block, in cache: with a padded copy of x in memory passes took 1.1 times
-    as long, up to 1.6 (45 passes, 2026-11-27, AMD EPYC Zen 3). Rows of one image share such a copy.
+    It is padded block by block, in cache: with a padded copy of x in memory passes took 1.1 times as long, up
+    to 1.6 (45 passes of whole images, 2026-11-27, AMD EPYC Zen 3). Rows of few channels share such a copy.
     """
     part = block_problem(problem, blocks)
-    whole = blocks.grid[1] == 1
-    if whole and any(w.exact().lo or w.exact().hi for w in problem.windows):
+    first, *others = ((w.lo, w.hi) for w in (window.exact() for window in problem.windows))
+    stride, size = problem.windows[0].stride, part.windows[0].in_size
+    is_thin = blocks.grid[1] > 1 and x.shape[-1] < ROW_CHANNELS
+    if is_thin or not any(lo or hi for lo, hi in (first, *others)):
+        x = pad_to_windows(x, problem.windows)
+        return lambda image, row: slice_rows(x, part, image, row * stride)
 
-        def pad(block: Array) -> Array:
-            return pad_to_windows(block, problem.windows)
+    def cut(starts: tuple[Array, Array]) -> Array:
+        image, row = starts
+        if blocks.grid[1] == 1:
+            return pad_to_windows(lax.dynamic_slice_in_dim(x, image, blocks.images), problem.windows)
+        sizes = (blocks.images, size, *x.shape[2:])
+        rows = slice_padded(x, indices(x, image, row * stride), sizes, first)
+        return pad_or_crop(rows, [(0, 0), *others])
 
-        return lambda image, row: separately(pad, lax.dynamic_slice_in_dim(x, image, blocks.images))
-    x = pad_to_windows(x, problem.windows)
-    return lambda image, row: slice_rows(x, part, image, row * problem.windows[0].stride)
+    return lambda image, row: separately(cut, (image, row))
 
 
 def slice_rows(x: Array, part: ConvProblem, image: Array, row: Array) -> Array:
