@@ -20,10 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from ._compiler import BARRIERS_HOLD
 from ._pool_geometry import Diagonal, Shape, Stage, diagonals, reach
-
-# Until 0.10 XLA's CPU backend drops a barrier before it fuses loops, later ones after that.
-BARRIERS_HOLD = jax.__version_info__ >= (0, 11)
 
 
 def fence(x: Array) -> Array:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._loops import loop, map_in_loop
+from .._compiler import BARRIERS_HOLD, loop, map_in_loop
 from .._patches import Tap, all_taps, pad_to_windows, zeros
 from .._window import Window
 from ._lane_sums import add_in_chains, add_up, pad_axis, scale
@@ -265,16 +265,22 @@ def looped_gradients(
 def sum_leading(parts: Sequence[Array], axes: int) -> Array:
     """Sum of arrays, and over all their leading `axes`.
 
-    Joining them along the last axis keeps XLA from pulling their sums into what follows, and a product with
-    ones is vectorised where XLA's reductions on CPUs are scalar.
+    A barrier keeps XLA from pulling their sums into what follows; where none holds, they are joined along the
+    last axis.
     """
     *shape, size = parts[0].shape
     if 0 in shape:
         return jnp.zeros((*shape[axes:], size), parts[0].dtype)
-    joined = lax.concatenate(parts, len(shape))
-    points = math.prod(shape[:axes])
-    ones = jnp.ones((1, points), joined.dtype)
-    matrix = joined.reshape(points, -1)
-    sums = lax.dot(ones, matrix, precision=lax.Precision.HIGHEST, preferred_element_type=joined.dtype)
+    if BARRIERS_HOLD and jax.default_backend() == "cpu":
+        return add_up(sum_points(part, axes) for part in lax.optimization_barrier(list(parts)))
+    sums = sum_points(lax.concatenate(parts, len(shape)), axes)
     sums = sums.reshape(*shape[axes:], len(parts), size)
     return add_up(sums[..., i, :] for i in range(len(parts)))
+
+
+def sum_points(x: Array, axes: int) -> Array:
+    """Sum over leading axes, as a product with ones: XLA's reductions on CPUs are scalar."""
+    points = math.prod(x.shape[:axes])
+    ones, matrix = jnp.ones((1, points), x.dtype), x.reshape(points, -1)
+    sums = lax.dot(ones, matrix, precision=lax.Precision.HIGHEST, preferred_element_type=x.dtype)
+    return sums.reshape(x.shape[axes:])
