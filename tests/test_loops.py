@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jaxconv
-from jaxconv import _compiler
-from jaxconv._compiler import loop, map_in_loop
+from jaxconv import _loops
+from jaxconv._loops import loop, map_in_loop
 from test_shard_map import BLOCKED
 
 IN_ONE_FUNCTION = 'xla_cpu_small_call="true"'
@@ -35,9 +35,9 @@ def test_no_loop_becomes_a_function_of_one_thread(algorithm: str) -> None:
     assert IN_ONE_FUNCTION not in text
 
 
-@pytest.mark.skipif(not _compiler.IN_ONE_FUNCTION, reason="earlier versions leave a large loop as it is")
+@pytest.mark.skipif(not _loops.IN_ONE_FUNCTION, reason="earlier versions leave a large loop as it is")
 def test_xla_still_takes_a_large_loop_for_a_small_one() -> None:
-    """Once it no longer does, its loops can be lax's."""
+    """Once it no longer does, `_loops` can go."""
 
     def total(x: Any) -> Any:
         rows = jax.lax.dynamic_slice_in_dim
@@ -48,7 +48,7 @@ def test_xla_still_takes_a_large_loop_for_a_small_one() -> None:
 
 @pytest.mark.parametrize("sorts", [False, True])
 def test_values(sorts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compiler, "IN_ONE_FUNCTION", sorts)
+    monkeypatch.setattr(_loops, "IN_ONE_FUNCTION", sorts)
     stack = np.arange(12.0).reshape(4, 3)
     weighted = loop(4, lambda i, total: total + i * jnp.asarray(stack)[i], jnp.zeros(3))
     np.testing.assert_array_equal(weighted, sum(i * row for i, row in enumerate(stack)))

@@ -17,6 +17,9 @@ from ._window import Window
 
 Tap: TypeAlias = tuple[int, ...]
 
+# Until 0.10 XLA's CPU backend drops a barrier before it fuses loops of elements, later ones after that.
+BARRIERS_HOLD = jax.__version_info__ >= (0, 11)
+
 
 def zeros(shape: Sequence[Any], dtype: Any, alike: Array) -> Array:
     """Zeros that vary over the devices of a `shard_map` as `alike` does: a loop keeps its carry's kind."""

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ._compiler import BARRIERS_HOLD
+from ._patches import BARRIERS_HOLD
 from ._pool_geometry import Diagonal, Shape, Stage, diagonals, reach
 
 

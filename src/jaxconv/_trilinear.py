@@ -20,7 +20,7 @@ import jax
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
-from ._compiler import map_in_loop
+from ._loops import map_in_loop
 from ._problem import ConvProblem, Pass
 from ._select import Policy, choose
 

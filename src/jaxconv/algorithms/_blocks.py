@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._compiler import loop
+from .._loops import loop
 from .._patches import crop_to_input, pad_or_crop, pad_to_windows, slice_padded, zeros
 from .._problem import ConvProblem, accumulator
 from ._stages import separately

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._compiler import loop
+from .._loops import loop
 from .._patches import zeros
 from .._problem import ConvProblem
 from ._record import PassFunction

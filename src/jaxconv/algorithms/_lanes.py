@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._compiler import BARRIERS_HOLD, loop, map_in_loop
-from .._patches import Tap, all_taps, pad_to_windows, zeros
+from .._loops import loop, map_in_loop
+from .._patches import BARRIERS_HOLD, Tap, all_taps, pad_to_windows, zeros
 from .._window import Window
 from ._lane_sums import add_in_chains, add_up, pad_axis, scale
 

@@ -14,7 +14,7 @@ from typing import TypeAlias, cast
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._compiler import loop
+from .._loops import loop
 from .._patches import Tap, all_taps, pad_to_windows, tap_slice, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window

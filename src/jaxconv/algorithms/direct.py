@@ -18,7 +18,7 @@ import math
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._compiler import in_threads, map_in_loop
+from .._loops import in_threads, map_in_loop
 from .._patches import (
     Tap,
     all_taps,

@@ -1,4 +1,4 @@
-"""What XLA's CPU backend makes of barriers and loops, by version: loops here use every thread."""
+"""Loops whose steps use every thread of a CPU."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-# Until 0.10 it drops a barrier before it fuses loops of elements, later ones after that.
-BARRIERS_HOLD = jax.__version_info__ >= (0, 11)
-
-# Of a small loop it makes one function, which one thread runs, unless the loop holds what such a function
-# may not. 0.12 takes every loop for small: sums of taps over blocks of images took 1.3 to 1.6
+# Of a small loop XLA's CPU backend makes one function, which one thread runs, unless the loop holds what such
+# a function may not. 0.12 takes every loop for small: sums of taps over blocks of images took 1.3 to 1.6
 # times as long (2026-11-28, jaxlib 0.12.0.1, AMD EPYC Zen 4, two threads).
 IN_ONE_FUNCTION = jax.__version_info__ >= (0, 12)
 
