@@ -184,7 +184,7 @@ LAYERS = [
     ["_window", "_workload", "_front", "_loops"],
     ["_layout", "_dtypes", "_extend", "_workloads"],
     ["_problem"],
-    ["_patches", "_ladder"],
+    ["_patches", "_contract", "_ladder"],
     ["algorithms", "_plans"],
     ["_ladder_cpu", "_ladder_gpu"],
     ["_select"],

@@ -21,11 +21,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from ._contract import contract
 from ._conv import check_bias
 from ._dtypes import sum_dtype
 from ._extend import extend
 from ._front import as_array, context, flatten_batch, hand_derived, varying_alike
-from ._patches import contract
 from ._problem import ConvProblem, Shape, make_problem
 from ._window import Extension
 

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from . import _layout
+from ._contract import contract
 from ._conv import check_bias_kind
 from ._extend import extend
 from ._front import as_array, context, flatten_batch, hand_derived
-from ._patches import contract
 from ._problem import ConvProblem, Shape, make_problem
 from ._unfold import dilate, unfold, unfold_by_hand
 from ._window import Extension, as_ints, or_ones

@@ -1,4 +1,4 @@
-"""The array views that algorithms share: padded inputs, tap slices, phases, flipped kernels, contractions."""
+"""The array views that algorithms share: padded inputs, tap slices, phases, flipped kernels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ._front import varying_alike
-from ._problem import ConvProblem, accumulator
+from ._problem import ConvProblem
 from ._window import Window
 
 Tap: TypeAlias = tuple[int, ...]
@@ -120,71 +120,6 @@ def swap_channels(w: Array, groups: int) -> Array:
     rank = len(sizes)
     w = jnp.swapaxes(w.reshape(*sizes, cin, groups, cout // groups), rank, rank + 2)
     return w.reshape(*sizes, cout // groups, groups * cin)
-
-
-def contract(
-    problem: ConvProblem,
-    a: Array,
-    b: Array,
-    dimension_numbers: tuple[tuple[Sequence[int], Sequence[int]], tuple[Sequence[int], Sequence[int]]],
-) -> Array:
-    """`lax.dot_general` in the problem's accumulator dtype and precision."""
-    acc = accumulator(problem)
-    return lax.dot_general(
-        as_operand(a, acc),
-        as_operand(b, acc),
-        dimension_numbers,
-        precision=problem.precision,
-        preferred_element_type=acc,
-    )
-
-
-def as_operand(a: Array, acc: jnp.dtype) -> Array:
-    """`a` as a dot operand: as it is where the platform multiplies that dtype well, else widened.
-
-    The CPU backend has fast dots for bfloat16 and int8 with wide sums, but not for float16 (jax pull 7462)
-    nor for 8-bit floats; and an operand of another kind than the sum has to be of the sum's kind first.
-    """
-    if a.dtype == acc:
-        return a
-    kept = ("bfloat16", "int8") if jax.default_backend() == "cpu" else ("bfloat16", "float16", "int8")
-    narrow = a.dtype.name in kept and jnp.issubdtype(acc, jnp.integer) == (a.dtype.name == "int8")
-    return a if narrow and acc.itemsize == 4 else a.astype(acc)
-
-
-def multiply_channels(problem: ConvProblem, x: Array, w: Array) -> Array:
-    """x `[N, *M, C]` times w `[C/G, O]`, group by group: `[N, *M, O]` in the accumulator dtype."""
-    if problem.groups == 1:
-        return contract(problem, x, w, (((x.ndim - 1,), (0,)), ((), ())))
-    groups = problem.groups
-    x = x.reshape(*x.shape[:-1], groups, -1)
-    w = w.reshape(w.shape[0], groups, -1)
-    y = contract(problem, x, w, (((x.ndim - 1,), (0,)), ((x.ndim - 2,), (1,))))
-    return jnp.moveaxis(y, 0, -2).reshape(*x.shape[:-2], -1)
-
-
-def correlate_channels(problem: ConvProblem, x: Array, g: Array) -> Array:
-    """Sum over batch and space of x `[N, *M, C]` times g `[N, *M, O]`, group by group: `[C/G, O]`."""
-    groups = problem.groups
-    points = math.prod(x.shape[:-1])
-    if groups == 1:
-        return correlate_rows(problem, x.reshape(points, -1), g.reshape(points, -1))
-    x, g = x.reshape(points, groups, -1), g.reshape(points, groups, -1)
-    dw = contract(problem, x, g, (((0,), (0,)), ((1,), (1,))))
-    return jnp.swapaxes(dw, 0, 1).reshape(dw.shape[1], -1)
-
-
-def correlate_rows(problem: ConvProblem, a: Array, b: Array) -> Array:
-    """a^T b, summed over rows: `[P, A] [P, B] -> [A, B]`.
-
-    A dot transposes its first operand, which costs less the narrower that is: b^T a of 4 rows took a third of
-    the time of a^T b with 4 columns (2026-11-27, AMD EPYC Zen 3). The barrier keeps XLA, which would move the
-    transpose of a product to its operands, from making one of the other.
-    """
-    rows = (((0,), (0,)), ((), ()))
-    if b.shape[1] >= a.shape[1]:
-        return contract(problem, a, b, rows)
-    return lax.optimization_barrier(contract(problem, b, a, rows)).T
 
 
 def sum_tree(terms: list[Array]) -> Array:

@@ -24,10 +24,9 @@ from typing import TypeAlias
 
 from jax import Array
 
+from .._contract import contract, correlate_rows
 from .._dtypes import is_highest
 from .._patches import (
-    contract,
-    correlate_rows,
     flip_and_swap,
     forward_by_phases,
     input_grad_by_phases,

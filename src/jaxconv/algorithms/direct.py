@@ -18,13 +18,12 @@ import math
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .._contract import correlate_channels, multiply_channels
 from .._loops import in_threads, map_in_loop
 from .._patches import (
     Tap,
     all_taps,
-    correlate_channels,
     dynamic_tap_slice,
-    multiply_channels,
     pad_to_windows,
     residues,
     sum_tree,

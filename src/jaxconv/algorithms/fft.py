@@ -23,8 +23,9 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .._contract import contract
 from .._dtypes import is_highest
-from .._patches import contract, crop_to_input, pad_to_windows
+from .._patches import crop_to_input, pad_to_windows
 from .._problem import ConvProblem, Pass, accumulator
 from ._record import Algorithm
 

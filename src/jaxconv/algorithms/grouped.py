@@ -18,8 +18,9 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
+from .._contract import contract
 from .._dtypes import is_highest
-from .._patches import contract, flip_and_swap, kernel_grad_by_phases, stack_taps
+from .._patches import flip_and_swap, kernel_grad_by_phases, stack_taps
 from .._problem import ConvProblem, Pass
 from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
 from ._lanes import is_unrolled

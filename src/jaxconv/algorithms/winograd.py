@@ -25,9 +25,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .._contract import contract
 from .._dtypes import is_highest
 from .._loops import loop
-from .._patches import contract, pad_or_crop, slice_padded, zeros
+from .._patches import pad_or_crop, slice_padded, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from ._groups import group_by_group
 from ._record import Algorithm
