@@ -5,10 +5,13 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import pytest
 
+from jaxconv._patches import pad_to_windows
 from jaxconv._problem import ConvProblem, Pass, make_problem
 from jaxconv.algorithms import _products, banded, gemm
+from jaxconv.algorithms._bands import MAX_STACKED_ROWS, make_bands, patch_matrices, patch_matrix
 from jaxconv.algorithms._products import MAX_CLASSES, STRIDED_RATIO, lays_out_output
 from jaxconv.algorithms._record import Algorithm
 from test_depthwise import (
@@ -36,6 +39,7 @@ THIN_OUTPUT: dict[str, Description] = {
     "line": ((2, 40, 6), (5, 6, 2), 1, {"strides": 2}),
     "volume": ((2, 5, 4, 6, 6), (3, 2, 3, 6, 2), 1, {"strides": (1, 2, 2)}),
     "groups": ((2, 9, 8, 12), (3, 3, 6, 4), 2, {"strides": 2}),
+    "many_rows": ((2, 12, 9, 7), (10, 3, 7, 2), 1, {}),
     "sample_between_strides": ((2, 1, 5, 6), (1, 3, 6, 2), 1, {"strides": 2, "padding": [(1, 0), (0, 0)]}),
 }
 THIN_INPUT: dict[str, Description] = {
@@ -43,6 +47,8 @@ THIN_INPUT: dict[str, Description] = {
     "equal": ((2, 9, 8, 3), (3, 4, 3, 3), 1, {}),
     "strided": ((2, 9, 10, 3), (3, 5, 3, 8), 1, {"strides": (2, 3)}),
     "nearly_as_thin_strided": ((2, 9, 10, 4), (3, 5, 4, 2), 1, {"strides": 2}),
+    "many_rows": ((2, 12, 9, 3), (17, 3, 3, 5), 1, {"strides": (1, 2)}),
+    "many_rows_of_a_volume": ((2, 5, 6, 7, 2), (3, 3, 2, 2, 4), 1, {"strides": (2, 1, 1)}),
     "many_classes": ((2, 17, 16, 8), (5, 4, 8, 2), 1, {"strides": 4}),
 }
 # The kernel has more values than any patches.
@@ -130,6 +136,21 @@ def test_no_array_holds_the_taps_of_the_wider_side(side: str, which: Pass) -> No
     sizes = [math.prod(v.aval.shape) for e in found for v in e.outvars]
     positions = problem.batch * math.prod(w.in_size for w in problem.windows)
     assert positions * problem.taps * 2 <= max(sizes) < 2 * positions * problem.taps * 2
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="how XLA copies on a CPU")
+@pytest.mark.parametrize("rows", [7, 8, 9, 17])
+def test_a_matrix_holds_no_more_rows_of_taps_than_xla_copies_in_one_loop(rows: int) -> None:
+    problem, _ = make_problem((1, 20, 6, 2), (rows, 3, 2, 5), "float32", "float32")
+    bands = make_bands(problem, 2)
+    x = jnp.arange(math.prod(problem.input_shape), dtype=jnp.float32).reshape(problem.input_shape)
+    padded = pad_to_windows(x, problem.windows)
+    parts = patch_matrices(problem, bands, padded)
+    widths = [part.shape[-1] // (bands.segment * 2) for part in parts]
+    assert sum(widths) == rows and max(widths) <= MAX_STACKED_ROWS and max(widths) - min(widths) <= 1
+    assert (jnp.concatenate(parts, -1) == patch_matrix(problem, bands, padded)).all()
+    found = equations(traced(problem, Pass.FORWARD).jaxpr.jaxpr)
+    assert [e.primitive.name for e in found].count("dot_general") == len(parts) == -(-rows // 8)
 
 
 @by_pass

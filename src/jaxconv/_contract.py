@@ -12,9 +12,9 @@ from jax import Array, lax
 
 from ._problem import ConvProblem, accumulator
 
-# Rows for each column of the wider factor, and columns of it, from which a sum over rows runs in parts. Of 220
-# products of 4 to 2,000 columns 117 are such; two parts took 0.86 of their time (geometric mean; 0.4 to 0.6 in
-# eleven, above 1.1 in five), with 0.12 as with 0.10 where both ran (2026-11-28, AMD EPYC Zen 4, 2 cores).
+# Rows for each column of the wider factor, and columns of it, from which a sum over rows runs in parts. Of
+# 220 products of 4 to 2,000 columns 117 are such; two parts took 0.86 of their time (geometric mean; 0.4 to
+# 0.6 in eleven, above 1.1 in five), with jax 0.12 as with 0.10 (2026-11-28, AMD EPYC Zen 4, 2 cores).
 PART_ROWS = 4
 PART_COLUMNS = 128
 MAX_PARTS = 4
@@ -91,8 +91,8 @@ def correlate_rows(problem: ConvProblem, a: Array, b: Array) -> Array:
 def row_parts(rows: int, columns: int) -> int:
     """Into how many parts to cut a sum over `rows`, the wider factor having `columns`.
 
-    XLA's CPU backend shares the result of one product among its threads, of which some wait where sums are long
-    and the result small. The products of a batch it computes side by side.
+    XLA's CPU backend shares the result of one product among its threads, of which some wait where sums are
+    long and the result small. The products of a batch it computes side by side.
     """
     if jax.default_backend() != "cpu" or columns < PART_COLUMNS or rows < PART_ROWS * columns:
         return 1

@@ -103,12 +103,6 @@ def dynamic_tap_slice(x: Array, windows: Sequence[Window], tap: Sequence[Array])
     return lax.slice(block, [0] * x.ndim, block.shape, [1, *(w.stride for w in windows), 1])
 
 
-def stack_taps(x: Array, windows: Sequence[Window]) -> Array:
-    """Patches of the padded input, `[N, *M, T * C]`, taps in row-major order."""
-    taps = [tap_slice(x, windows, t) for t in all_taps([w.size for w in windows])]
-    return taps[0] if len(taps) == 1 else lax.concatenate(taps, x.ndim - 1)
-
-
 def flip_and_swap(w: Array, groups: int) -> Array:
     """rot180 on every spatial axis, I and O exchanged within each group: `[*K, O/G, C]` (T8)."""
     return swap_channels(lax.rev(w, range(w.ndim - 2)), groups)

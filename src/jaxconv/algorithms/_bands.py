@@ -20,6 +20,7 @@ import functools
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -33,6 +34,10 @@ from ._stages import separately
 # run that it starts, on one thread, a gather for each sample, on all. A gather of segments, whose rows are
 # then stacked, took 0.8 of the time of one of whole patches (142 passes, 2026-11-28, AMD EPYC Zen 4).
 GATHER_RUN = 256
+# Rows of taps in one matrix on a CPU: XLA stacks up to 8 arrays in one loop on all threads, at 18 to 25 GB/s,
+# and copies more of them one by one on one thread, at 2 to 8. Passes with more rows took 0.6 to 1 of the time in
+# several matrices (24 of 26 passes, 2026-11-28, AMD EPYC Zen 4; jax 0.10, and 0.12 copies alike).
+MAX_STACKED_ROWS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,17 +86,31 @@ def make_bands(problem: ConvProblem, outputs: int) -> Bands:
 
 
 def patch_matrix(problem: ConvProblem, bands: Bands, x: Array) -> Array:
-    """X: `[N, *M, Q, K E C]` from the padded input, K the taps of all axes but the last.
+    """X: `[N, *M, Q, K E C]` from the padded input, K the taps of all axes but the last."""
+    return _side_by_side(_tap_rows(problem, bands, x))
 
-    The rows of those taps are stacked on an axis of their own, which all threads copy.
-    """
+
+def patch_matrices(problem: ConvProblem, bands: Bands, x: Array) -> list[Array]:
+    """The columns of X in a few matrices, none of which takes a CPU long to stack."""
+    rows = _tap_rows(problem, bands, x)
+    count = -(-len(rows) // MAX_STACKED_ROWS) if jax.default_backend() == "cpu" else 1
+    ends = [i * len(rows) // count for i in range(count + 1)]
+    return [_side_by_side(rows[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+
+
+def _tap_rows(problem: ConvProblem, bands: Bands, x: Array) -> list[Array]:
+    """What each tap of all axes but the last reads: K arrays `[N, *M, Q, E C]`."""
     others = problem.windows[:-1]
-    rows = _segments(bands, x)
-    pieces = [_row_slice(rows, others, tap) for tap in all_taps([w.size for w in others])]
-    if len(pieces) == 1:
-        return pieces[0]
-    patches = jnp.stack(pieces, x.ndim - 1)
-    return patches.reshape(*patches.shape[:-2], -1)
+    segments = _segments(bands, x)
+    return [_row_slice(segments, others, tap) for tap in all_taps([w.size for w in others])]
+
+
+def _side_by_side(rows: list[Array]) -> Array:
+    """R arrays `[..., L]` as `[..., R L]`, stacked on an axis of their own, which all threads copy."""
+    if len(rows) == 1:
+        return rows[0]
+    stacked = jnp.stack(rows, rows[0].ndim - 1)
+    return stacked.reshape(*stacked.shape[:-2], -1)
 
 
 def _segments(bands: Bands, x: Array) -> Array:

@@ -18,10 +18,12 @@ spread, so precision=HIGHEST keeps x in both gradients.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import TypeAlias
 
+import jax.numpy as jnp
 from jax import Array
 
 from .._contract import contract, correlate_rows
@@ -31,6 +33,7 @@ from .._patches import (
     forward_by_phases,
     input_grad_by_phases,
     kernel_grad_by_phases,
+    sum_tree,
 )
 from .._problem import ConvProblem
 from ._bands import (
@@ -40,7 +43,7 @@ from ._bands import (
     make_bands,
     output_rows,
     overlap_add,
-    patch_matrix,
+    patch_matrices,
     sum_bands,
 )
 from ._blocks import (
@@ -119,7 +122,10 @@ def gather(choose: ChooseOutputs, problem: ConvProblem, x: Array, w: Array) -> A
     matrix = band_matrix(bands, w)
 
     def step(part: ConvProblem, x: Array) -> Array:
-        return from_output_rows(bands, multiply_patches(part, patch_matrix(part, bands, x), matrix))
+        patches = patch_matrices(part, bands, x)
+        _, *starts = itertools.accumulate((p.shape[-1] for p in patches[:-1]), initial=0)
+        products = map(functools.partial(multiply_patches, part), patches, jnp.split(matrix, starts))
+        return from_output_rows(bands, sum_tree(list(products)))
 
     return forward_in_blocks(problem, blocks, x, step)
 
@@ -140,8 +146,9 @@ def correlate(choose: ChooseOutputs, problem: ConvProblem, x: Array, g: Array) -
     blocks, bands = plan(problem, choose(problem), GRADIENT_PATCHES * math.prod(problem.kernel_shape) * 4)
 
     def step(part: ConvProblem, x: Array, g: Array) -> Array:
-        matrix = correlate_patches(part, patch_matrix(part, bands, x), output_rows(bands, g))
-        return sum_bands(part, bands, matrix)
+        g = output_rows(bands, g)
+        parts = [correlate_patches(part, patches, g) for patches in patch_matrices(part, bands, x)]
+        return sum_bands(part, bands, parts[0] if len(parts) == 1 else jnp.concatenate(parts))
 
     return kernel_grad_in_blocks(problem, blocks, x, g, step)
 

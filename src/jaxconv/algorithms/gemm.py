@@ -21,14 +21,10 @@ from .._patches import crop_to_input, pad_to_windows, tap_slice
 from .._problem import ConvProblem, Pass
 from .._window import Window
 from . import _products
-from ._bands import make_bands, patch_matrix
+from ._bands import MAX_STACKED_ROWS, make_bands, patch_matrix
 from ._groups import group_by_group
 from ._products import correlate_patches, multiply_patches, unmultiply_patches
 from ._record import Algorithm
-
-# Rows of taps up to which patches that do not overlap are stacked: 2 to 8 took 0.13 to 0.64 of the time of
-# one transpose in nine shapes, 1.3 in a tenth, 16 as long (2026-11-28, AMD EPYC Zen 4).
-MAX_STACKED_ROWS = 8
 
 
 @group_by_group

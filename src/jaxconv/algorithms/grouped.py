@@ -20,8 +20,9 @@ from jax import Array
 
 from .._contract import contract
 from .._dtypes import is_highest
-from .._patches import flip_and_swap, kernel_grad_by_phases, stack_taps
+from .._patches import flip_and_swap, kernel_grad_by_phases
 from .._problem import ConvProblem, Pass
+from ._bands import make_bands, patch_matrix
 from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
 from ._lanes import is_unrolled
 from ._outer_products import correlate_outer_products, count_terms, sum_outer_products
@@ -83,7 +84,8 @@ def group_patches(problem: ConvProblem, x: Array) -> Array:
     """Patches `[G, P, T C/G]` of the padded input."""
     x = split_groups(problem, x)
     images = x.reshape(-1, *x.shape[2:])
-    return stack_taps(images, problem.windows).reshape(problem.groups, -1, problem.taps * x.shape[-1])
+    patches = patch_matrix(problem, make_bands(problem, 1), images)
+    return patches.reshape(problem.groups, -1, problem.taps * x.shape[-1])
 
 
 def split_groups(problem: ConvProblem, a: Array) -> Array:
