@@ -90,9 +90,15 @@ def test_percentile_is_a_value_of_the_list(speed: Any) -> None:
     assert percentile([float(i) for i in range(1, 101)], 0.95) == 95.0
 
 
-def test_the_command_in_the_metadata_names_no_path_of_the_machine(speed: Any) -> None:
+def test_the_command_in_the_metadata_names_no_path_of_the_machine(
+    speed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     command = speed("machine").command(["--json", "/some/where/out.json", "--cases", "a|b"])
-    assert command == "python experiments/speed/run.py --json out.json --cases 'a|b'"
+    assert command == (
+        "GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python experiments/speed/run.py --json out.json --cases 'a|b'"
+    )
 
 
 def test_plot_draws_the_records(speed: Any, tmp_path: Path) -> None:

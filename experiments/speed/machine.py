@@ -25,6 +25,8 @@ COPY_BYTES = 1 << 28
 SAMPLES = 5
 # Flags of Linux for vector units, the widest first.
 VECTORS = (("avx512f", "AVX-512"), ("avx2", "AVX2"))
+# What of the environment changes the figures.
+ENVIRONMENT = ("GLIBC_TUNABLES", "XLA_FLAGS")
 PACKAGES = ("jaxconv", "jax", "jaxlib", "numpy", "torch")
 
 
@@ -49,9 +51,10 @@ def version(package: str) -> str | None:
 
 
 def command(arguments: Sequence[str]) -> str:
-    """The command line, absolute paths cut to their last part."""
+    """The command line with its environment, absolute paths cut to their last part."""
+    settings = [f"{name}={os.environ[name]}" for name in ENVIRONMENT if name in os.environ]
     words = [Path(a).name if os.path.isabs(a) else a for a in arguments]
-    return shlex.join(["python", "experiments/speed/run.py", *words])
+    return shlex.join([*settings, "python", "experiments/speed/run.py", *words])
 
 
 def describe(arguments: Sequence[str]) -> dict[str, Any]:
