@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 from jax.sharding import AxisType, PartitionSpec
 
 import jaxconv
@@ -54,6 +55,23 @@ def test_the_rows_from_which_a_sum_is_cut() -> None:
     assert row_parts(enough, PART_COLUMNS) > 1
     assert row_parts(enough - 2, PART_COLUMNS) == row_parts(enough, PART_COLUMNS - 1) == 1
     assert max(row_parts(enough + n, PART_COLUMNS) for n in range(50)) <= MAX_PARTS
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_symbolic_batch(batch: int) -> None:
+    """How many rows there are is not known while it is traced."""
+    (n,) = export.symbolic_shape("n")
+
+    def gradient(x: jax.Array, w: jax.Array) -> jax.Array:
+        return jax.grad(lambda w: (jaxconv.conv(x, w) ** 2).sum())(w)
+
+    shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in ((n, 16, 16, 2), (1, 1, 2, 130))]
+    exported = export.export(jax.jit(gradient))(*shapes)
+    rng = np.random.default_rng(0)
+    x, w = (rng.integers(-3, 4, shape).astype("float32") for shape in ((batch, 16, 16, 2), (1, 1, 2, 130)))
+    rows = x.reshape(-1, 2).astype("float64")
+    exact = 2 * rows.T @ (rows @ w[0, 0])
+    np.testing.assert_array_equal(np.asarray(exported.call(x, w))[0, 0], exact)
 
 
 def test_on_an_explicit_mesh() -> None:

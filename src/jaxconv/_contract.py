@@ -14,7 +14,7 @@ from ._problem import ConvProblem, accumulator
 
 # Rows for each column of the wider factor, and columns of it, from which a sum over rows runs in parts. Of
 # 220 products of 4 to 2,000 columns 117 are such; two parts took 0.86 of their time (geometric mean; 0.4 to
-# 0.6 in eleven, above 1.1 in five), with jax 0.12 as with 0.10 (2026-11-28, AMD EPYC Zen 4, 2 cores).
+# 0.6 in eleven, above 1.1 in five), and 0.87 of that of ten with jax 0.12 (2026-11-28, AMD EPYC Zen 4).
 PART_ROWS = 4
 PART_COLUMNS = 128
 MAX_PARTS = 4
@@ -85,15 +85,19 @@ def correlate_rows(problem: ConvProblem, a: Array, b: Array) -> Array:
     if parts == 1:
         return contract(problem, a, b, (((0,), (0,)), ((), ())))
     a, b = (v.reshape(parts, -1, v.shape[1]) for v in (a, b))
-    return functools.reduce(jnp.add, contract(problem, a, b, (((1,), (1,)), ((0,), (0,)))))
+    sums = contract(problem, a, b, (((1,), (1,)), ((0,), (0,))))
+    return functools.reduce(jnp.add, sums)  # one loop, where a reduction took as long as the product
 
 
 def row_parts(rows: int, columns: int) -> int:
     """Into how many parts to cut a sum over `rows`, the wider factor having `columns`.
 
     XLA's CPU backend shares the result of one product among its threads, of which some wait where sums are
-    long and the result small. The products of a batch it computes side by side.
+    long and the result small. The products of a batch it computes side by side. Rows of a symbolic batch,
+    whose number is unknown, stay together.
     """
-    if jax.default_backend() != "cpu" or columns < PART_COLUMNS or rows < PART_ROWS * columns:
+    if not isinstance(rows, int) or jax.default_backend() != "cpu":
+        return 1
+    if columns < PART_COLUMNS or rows < PART_ROWS * columns:
         return 1
     return next((n for n in range(2, MAX_PARTS + 1) if rows % n == 0), 1)

@@ -28,11 +28,11 @@ from .algorithms.gemm import is_view
 from .algorithms.grouped import MAX_LANE_TERMS
 
 # Channels to sum over, at most, where a pass runs in phases, and terms of all phases: 9 to 24 channels took
-# 0.61 of gemm's time in 28 shapes, for 1.1 s of compile time in the place of 0.3; 48 and 64 took 1 to 3.6
-# times as long, and 5,400 terms 5 s to compile (2026-11-28, AMD EPYC Zen 4). Channels for each lane of the
-# result. What Winograd has to save where it suits too: the share of products times C O / (C + O). Lanes from
-# which one channel goes here whatever its taps, and the terms up to which it stays a sum of taps with fewer.
-# From races over 500 shapes of 1 to 128 channels (2026-11-26, AMD EPYC Zen 4).
+# 0.61 of the time, mostly gemm's, in 28 shapes, for 1.1 s of compile time in the place of 0.3; 48 and 64 took
+# 1 to 3.6 times as long, and 5,400 terms 5 s to compile (2026-11-28, AMD EPYC Zen 4). Channels for each lane
+# of the result. What Winograd has to save where it suits too: the share of products times C O / (C + O).
+# Lanes from which one channel goes here whatever its taps, and the terms up to which it stays a sum of taps
+# with fewer. From races over 500 shapes of 1 to 128 channels (2026-11-26, AMD EPYC Zen 4).
 OUTER_PHASE_SUM, OUTER_PHASE_TERMS, OUTER_SUM_PER_LANE = 24, 1000, 3
 OUTER_WINOGRAD_SAVINGS = 10
 OUTER_LANES, LANE_FEW_TERMS = 8, 4

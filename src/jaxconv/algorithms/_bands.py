@@ -35,8 +35,8 @@ from ._stages import separately
 # then stacked, took 0.8 of the time of one of whole patches (142 passes, 2026-11-28, AMD EPYC Zen 4).
 GATHER_RUN = 256
 # Rows of taps in one matrix on a CPU: XLA stacks up to 8 arrays in one loop on all threads, at 18 to 25 GB/s,
-# and copies more of them one by one on one thread, at 2 to 8. Passes with more rows took 0.6 to 1 of the time
-# in several matrices (24 of 26 passes, 2026-11-28, AMD EPYC Zen 4; jax 0.10, and 0.12 copies alike).
+# and copies more of them one by one on one thread, at 2 to 8. In several matrices 36 passes with more rows
+# took 0.5 to 1.03 of the time (2026-11-28, AMD EPYC Zen 4; jax 0.10, and 0.12 copies alike).
 MAX_STACKED_ROWS = 8
 
 
