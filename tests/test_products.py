@@ -29,16 +29,17 @@ from test_structure import equations
 # name: input, kernel, groups, options
 THIN_OUTPUT: dict[str, Description] = {
     "dense": ((2, 9, 8, 7), (3, 4, 7, 2), 1, {}),
-    "valid": ((2, 9, 8, 7), (3, 4, 7, 2), 1, {"padding": "VALID"}),
+    "valid": ((2, 9, 8, 9), (3, 4, 9, 2), 1, {"padding": "VALID"}),
     "strided": ((2, 9, 10, 8), (3, 5, 8, 3), 1, {"strides": (2, 3)}),
-    "strided_on_one_axis": ((2, 9, 10, 8), (3, 2, 8, 3), 1, {"strides": (1, 3), "padding": "VALID"}),
+    "strided_on_one_axis": ((2, 9, 10, 16), (3, 2, 16, 3), 1, {"strides": (1, 3), "padding": "VALID"}),
     "stride_above_kernel": ((2, 11, 10, 8), (2, 1, 8, 2), 1, {"strides": (3, 3), "padding": 1}),
     "dilated": ((2, 9, 10, 5), (3, 2, 5, 2), 1, {"kernel_dilation": (2, 3)}),
     "cropped": ((2, 9, 9, 6), (3, 3, 6, 2), 1, {"strides": 2, "padding": [(3, -1), (-2, 4)]}),
-    "transposed": ((2, 5, 4, 6), (3, 4, 6, 2), 1, {"input_dilation": (2, 3), "padding": [(2, 1), (0, 3)]}),
+    "transposed": ((2, 5, 4, 8), (3, 4, 8, 2), 1, {"input_dilation": (2, 3), "padding": [(2, 1), (0, 3)]}),
     "line": ((2, 40, 6), (5, 6, 2), 1, {"strides": 2}),
     "volume": ((2, 5, 4, 6, 6), (3, 2, 3, 6, 2), 1, {"strides": (1, 2, 2)}),
     "groups": ((2, 9, 8, 12), (3, 3, 6, 4), 2, {"strides": 2}),
+    "more_outputs": ((2, 5, 4, 3), (3, 4, 3, 5), 1, {"padding": [(2, 2), (3, 3)]}),
     "many_rows": ((2, 12, 9, 7), (10, 3, 7, 2), 1, {}),
     "sample_between_strides": ((2, 1, 5, 6), (1, 3, 6, 2), 1, {"strides": 2, "padding": [(1, 0), (0, 0)]}),
 }
@@ -46,6 +47,7 @@ THIN_INPUT: dict[str, Description] = {
     "dense": ((2, 9, 8, 2), (3, 4, 2, 7), 1, {}),
     "equal": ((2, 9, 8, 3), (3, 4, 3, 3), 1, {}),
     "strided": ((2, 9, 10, 3), (3, 5, 3, 8), 1, {"strides": (2, 3)}),
+    "fewer_outputs": ((2, 9, 8, 7), (3, 4, 7, 2), 1, {"padding": "VALID"}),
     "nearly_as_thin_strided": ((2, 9, 10, 4), (3, 5, 4, 2), 1, {"strides": 2}),
     "many_rows": ((2, 12, 9, 3), (17, 3, 3, 5), 1, {"strides": (1, 2)}),
     "many_rows_of_a_volume": ((2, 5, 6, 7, 2), (3, 3, 2, 2, 4), 1, {"strides": (2, 1, 1)}),
