@@ -74,11 +74,12 @@ WINOGRAD_PRODUCTS, WINOGRAD_KERNEL_TILES = 0.7, 48
 WINOGRAD_SAVINGS, WINOGRAD_ROWS_SAVINGS, WINOGRAD_PIECES_SAVINGS = 12, 100, 16
 
 # Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: against thin
-# products, of fewer channels on a side than the last, and against full ones (2026-11-24, kernels of 5 to 63
-# taps an axis, 31 to 1001 on one).
-FFT_THIN_PRODUCTS = 120
+# products, of fewer channels on a side than the last, and against others. Of 206 passes of 5 to 31 taps an axis
+# or 31 to 501 on one 64 went by FFT with 120 for up to 23 channels and do no more: 0.65 of their time (0.17 to
+# 2.3; 0.77 in 20 of 86 drawn afterwards; 2026-11-28, AMD EPYC Zen 4).
+FFT_THIN_PRODUCTS = 200
 FFT_PRODUCTS = 350
-FFT_THIN_CHANNELS = 24
+FFT_THIN_CHANNELS = 8
 
 # The most values of a kernel's spectrum, which stays whole in memory.
 FFT_KERNEL_VALUES = 2**25

@@ -60,9 +60,10 @@ ChooseOutputs: TypeAlias = Callable[[ConvProblem], int]
 
 # Patches of one block: a few megabytes lie in the second- and third-level caches.
 BLOCK_BYTES = 4 << 20
-# Each block of a kernel gradient is added to dw in memory: patches of so many times dw's bytes or more took
-# 0.7 to 0.9 of the time of smaller ones for 512 channels (2026-11-28, AMD EPYC Zen 4, AVX-512).
-GRADIENT_PATCHES = 2
+# Each block reads the kernel, or is added to its gradient: patches of so many times its bytes or more took 0.7
+# to 1.0 of the time of smaller ones (18 passes with kernels of 3 to 9 MB and kernel gradients of 512 channels,
+# 2026-11-28, AMD EPYC Zen 4, AVX-512).
+KERNEL_PATCHES = 2
 
 # Channels of x over those of y from which y is laid out in x's place, with a stride: the residue classes of x
 # are copies too, and their products narrower. Without one the fewer are faster, and of two equal the copies.
@@ -151,7 +152,7 @@ def scatter(choose: ChooseOutputs, problem: ConvProblem, g: Array, w: Array) -> 
 
 def correlate(choose: ChooseOutputs, problem: ConvProblem, x: Array, g: Array) -> Array:
     """dB = X^T G, summed along its bands."""
-    blocks, bands = plan(problem, choose(problem), GRADIENT_PATCHES * math.prod(problem.kernel_shape) * 4)
+    blocks, bands = plan(problem, choose(problem))
 
     def step(part: ConvProblem, x: Array, g: Array) -> Array:
         g = output_rows(bands, g)
@@ -161,9 +162,9 @@ def correlate(choose: ChooseOutputs, problem: ConvProblem, x: Array, g: Array) -
     return kernel_grad_in_blocks(problem, blocks, x, g, step)
 
 
-def plan(problem: ConvProblem, outputs: int, enough_bytes: int = 0) -> tuple[Blocks, Bands]:
-    """Blocks, whose patches take BLOCK_BYTES or `enough_bytes`, or x, w and y 2.5 times, and their bands."""
-    block_bytes = max(BLOCK_BYTES, enough_bytes)
+def plan(problem: ConvProblem, outputs: int) -> tuple[Blocks, Bands]:
+    """Blocks and their bands: patches take BLOCK_BYTES, more for a large kernel, or x, w and y 2.5 times."""
+    block_bytes = max(BLOCK_BYTES, KERNEL_PATCHES * math.prod(problem.kernel_shape) * 4)
     bands = make_bands(problem, outputs)
     depth = problem.taps // bands.window.size * bands.segment * problem.in_channels
     row_bytes = math.prod(problem.output_size[1:]) * depth * 4 // bands.outputs
