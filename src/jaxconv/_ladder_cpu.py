@@ -72,14 +72,17 @@ WINOGRAD_PRODUCTS, WINOGRAD_KERNEL_TILES = 0.7, 48
 # above (63 passes, 2026-11-28, AMD EPYC Zen 4). The third where an axis has so many taps that they are
 # transformed in pieces (2026-11-26).
 WINOGRAD_SAVINGS, WINOGRAD_ROWS_SAVINGS, WINOGRAD_PIECES_SAVINGS = 12, 100, 16
+# Multiply-adds saved on a line, at least, where tiles save no more than half of them: with fewer the other
+# choice took 0.81 of the time (45 passes, 2026-11-28, AMD EPYC Zen 4).
+WINOGRAD_LINE_PRODUCTS = 40_000_000
 
-# Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: against thin
-# products, of fewer channels on a side than the last, and against others. Of 206 passes of 5 to 31 taps an axis
-# or 31 to 501 on one 64 went by FFT with 120 for up to 23 channels and do no more: 0.65 of their time (0.17 to
-# 2.3; 0.77 in 20 of 86 drawn afterwards; 2026-11-28, AMD EPYC Zen 4).
-FFT_THIN_PRODUCTS = 200
+# Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: with fewer
+# channels on both sides than the last, and with more on either. Of 292 passes of 5 to 31 taps an axis, or 31
+# to 501 on one, 85 went otherwise with 120 where one side had few: 0.55 of their time (0.13 to 2.1), 0.54 in
+# the 24 drawn after the numbers were (2026-11-28, AMD EPYC Zen 4).
+FFT_THIN_PRODUCTS = 100
 FFT_PRODUCTS = 350
-FFT_THIN_CHANNELS = 8
+FFT_THIN_CHANNELS = 24
 
 # The most values of a kernel's spectrum, which stays whole in memory.
 FFT_KERNEL_VALUES = 2**25
@@ -200,6 +203,8 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
     if BY_NAME["winograd"].supports(problem, Pass.FORWARD) is not None:
         return False
     tiles, share = count_products(problem)
+    if problem.rank == 1 and (1 - share) * problem.flops(Pass.FORWARD) / 2 < WINOGRAD_LINE_PRODUCTS:
+        return False
     saved = (1 - share) * min(problem.channels_per_group)
     return (
         saved >= least_savings(problem)
@@ -221,7 +226,7 @@ def suits_fft(problem: ConvProblem, pass_: Pass) -> bool:
         return False
     problem = problem.sized()
     signals, kernel = count_values(problem)
-    least = FFT_THIN_PRODUCTS if min(problem.channels_per_group) < FFT_THIN_CHANNELS else FFT_PRODUCTS
+    least = FFT_THIN_PRODUCTS if max(problem.channels_per_group) < FFT_THIN_CHANNELS else FFT_PRODUCTS
     saved = problem.flops(Pass.FORWARD) / 2 - spectrum_products(problem)
     return kernel <= FFT_KERNEL_VALUES and saved >= least * (signals + kernel)
 

@@ -60,9 +60,9 @@ ChooseOutputs: TypeAlias = Callable[[ConvProblem], int]
 
 # Patches of one block: a few megabytes lie in the second- and third-level caches.
 BLOCK_BYTES = 4 << 20
-# Each block reads the kernel, or is added to its gradient: patches of so many times its bytes or more took 0.7
-# to 1.0 of the time of smaller ones (18 passes with kernels of 3 to 9 MB and kernel gradients of 512 channels,
-# 2026-11-28, AMD EPYC Zen 4, AVX-512).
+# Each block reads the kernel, or is added to its gradient: patches of so many times its bytes or more took
+# 0.7 to 1.0 of the time of smaller ones (18 passes with kernels of 3 to 9 MB and kernel gradients of 512
+# channels, 2026-11-28, AMD EPYC Zen 4, AVX-512).
 KERNEL_PATCHES = 2
 
 # Channels of x over those of y from which y is laid out in x's place, with a stride: the residue classes of x
