@@ -22,7 +22,7 @@ from ._window import Window
 from .algorithms import BY_NAME
 from .algorithms._lanes import outputs_at
 from .algorithms._outer_products import MAX_TERMS, count_terms
-from .algorithms._winograd_plan import count_products, is_in_pieces
+from .algorithms._winograd_plan import count_products, is_in_pieces, kernel_rereads
 from .algorithms.fft import count_values, spectrum_products
 from .algorithms.gemm import is_view
 from .algorithms.grouped import MAX_LANE_TERMS
@@ -75,6 +75,9 @@ WINOGRAD_SAVINGS, WINOGRAD_ROWS_SAVINGS, WINOGRAD_PIECES_SAVINGS = 12, 100, 16
 # Multiply-adds saved on a line, at least, where tiles save no more than half of them: with fewer the other
 # choice took 0.81 of the time (45 passes, 2026-11-28, AMD EPYC Zen 4).
 WINOGRAD_LINE_PRODUCTS = 40_000_000
+# Where blocks read the kernel's planes over and over: from 7 to 13 Winograd took 2 to 4 times gemm's time, up
+# to 4 0.6 to 1.2 times (17 passes of 7 x 7 to 13 x 13 taps, the same day).
+WINOGRAD_REREADS = 5
 
 # Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: with fewer
 # channels on both sides than the last, and with more on either. Of 292 passes of 5 to 31 taps an axis, or 31
@@ -199,7 +202,6 @@ def phases(problem: ConvProblem, pass_: Pass) -> int:
 
 def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether the transforms, which cost C + O an output, save more multiplications than that."""
-    del pass_
     if BY_NAME["winograd"].supports(problem, Pass.FORWARD) is not None:
         return False
     tiles, share = count_products(problem)
@@ -209,6 +211,7 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
     return (
         saved >= least_savings(problem)
         and share * (tiles + WINOGRAD_KERNEL_TILES) <= WINOGRAD_PRODUCTS * tiles
+        and kernel_rereads(problem, pass_) <= WINOGRAD_REREADS
     )
 
 

@@ -90,6 +90,18 @@ def count_products(problem: ConvProblem) -> tuple[int, float]:
     return tiles, products / max(1, math.prod(map(len_meetings, problem.windows)))
 
 
+def kernel_rereads(problem: ConvProblem, pass_: Pass) -> float:
+    """Bytes of the kernel's planes that blocks of tiles read, or add to, again, over those of the tiles'."""
+    problem = problem.one_group()
+    if pass_ is Pass.INPUT_GRAD:
+        problem, pass_ = problem.input_adjoint(), Pass.FORWARD
+    plan = make_plan(problem, pass_)
+    tiles = problem.batch * math.prod(a.tiles * a.dilation for a in plan.axes)
+    again = plan.grid[0] * plan.grid[1] - 1
+    cin, cout = problem.in_channels, problem.out_channels
+    return again * cin * cout / max(1, tiles * (cin + cout))
+
+
 def divisor(number: int, limit: int) -> int:
     """The largest divisor of `number` that does not exceed `limit`, at least 1."""
     return max(d for d in range(1, number + 1) if number % d == 0 and d <= max(1, limit))
