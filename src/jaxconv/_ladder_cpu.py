@@ -210,7 +210,7 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
     saved = (1 - share) * min(problem.channels_per_group)
     return (
         saved >= least_savings(problem)
-        and share * (tiles + WINOGRAD_KERNEL_TILES) <= WINOGRAD_PRODUCTS * tiles
+        and 0 < share * (tiles + WINOGRAD_KERNEL_TILES) <= WINOGRAD_PRODUCTS * tiles
         and kernel_rereads(problem, pass_) <= WINOGRAD_REREADS
     )
 
