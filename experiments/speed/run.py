@@ -26,7 +26,7 @@ except ImportError:  # the bar comes with the `bench` extra; the figures do not 
     tqdm = None
 
 NO_MATCH = "No name, pass and type match these expressions; the names are in src/jaxconv/_workloads.py."
-SETS = ("full", "quick", "unseen", "fresh", "ends", "reports", "all")
+SETS = ("full", "quick", "unseen", "fresh", "ends", "small", "reports", "all")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

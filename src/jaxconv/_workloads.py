@@ -191,9 +191,29 @@ _ENDS = tuple(
     )
 )  # fmt: skip
 
+# Maps of a few pixels, which VALID shrinks, short lines and kernels as large as their maps. Chosen on
+# 2026-11-28, after the choice for such shapes was.
+_SMALL = tuple(
+    conv_workload(*arguments, tags="small", **options)  # type: ignore[arg-type]
+    for *arguments, options in (
+        ("lenet5_c5", 64, (5, 5), (16, 120), 5, {"padding": 0}),
+        ("alexnet_fc6", 4, (6, 6), (256, 1024), 6, {"padding": 0}),
+        ("fcn_fc6", 1, (14, 14), (256, 256), 7, {"padding": 0}),
+        ("mask_head", 16, (14, 14), (256, 256), 3, {"padding": 0}),
+        ("dqn_conv3", 32, (9, 9), (64, 64), 3, {"padding": 0}),
+        ("aspp_rate6", 2, (17, 17), (256, 64), 3, {"padding": 0, "dilation": 6}),
+        ("tdnn", 8, (100,), (512, 512), 3, {"padding": 0, "dilation": 3}),
+        ("char_cnn", 32, (64,), (70, 256), 7, {"padding": 0}),
+        ("lipnet_like", 2, (8, 7, 7), (96, 96), 3, {}),
+        ("blur_21", 1, (256, 256), (1, 1), 21, {}),
+        ("deblur_15", 1, (96, 96), (32, 3), 15, {}),
+        ("large_kernel_11", 4, (14, 14), (64, 128), 11, {}),
+    )
+)  # fmt: skip
+
 WORKLOADS: tuple[Workload, ...] = (
     *_LAYERS, *_OTHER_USES, *_pools("max"), *_pools("avg"), *_STEPS, *_REPORTS, *_UNSEEN, *_FRESH,
-    *_ENDS,
+    *_ENDS, *_SMALL,
 )  # fmt: skip
 
 
