@@ -76,7 +76,7 @@ WINOGRAD_SAVINGS, WINOGRAD_ROWS_SAVINGS, WINOGRAD_PIECES_SAVINGS = 12, 100, 16
 # choice took 0.81 of the time (45 passes, 2026-11-28, AMD EPYC Zen 4).
 WINOGRAD_LINE_PRODUCTS = 40_000_000
 # Where blocks read the kernel's planes over and over: from 7 to 13 Winograd took 2 to 4 times gemm's time, up
-# to 4 0.6 to 1.2 times (17 passes of 7 x 7 to 13 x 13 taps, the same day).
+# to 4 0.6 to 1.2 times, 1.8 in one (17 passes of 7 x 7 to 13 x 13 taps, the same day).
 WINOGRAD_REREADS = 5
 
 # Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: with fewer

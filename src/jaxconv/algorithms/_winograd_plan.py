@@ -95,11 +95,10 @@ def kernel_rereads(problem: ConvProblem, pass_: Pass) -> float:
     problem = problem.one_group()
     if pass_ is Pass.INPUT_GRAD:
         problem, pass_ = problem.input_adjoint(), Pass.FORWARD
-    plan = make_plan(problem, pass_)
-    tiles = problem.batch * math.prod(a.tiles * a.dilation for a in plan.axes)
+    plan, (tiles, _) = make_plan(problem, pass_), count_products(problem)
     again = plan.grid[0] * plan.grid[1] - 1
     cin, cout = problem.in_channels, problem.out_channels
-    return again * cin * cout / max(1, tiles * (cin + cout))
+    return again * cin * cout / (tiles * (cin + cout))
 
 
 def divisor(number: int, limit: int) -> int:
