@@ -186,6 +186,8 @@ LAYERS = [
     ["_problem"],
     ["_patches", "_contract", "_ladder"],
     ["algorithms", "_plans"],
+    ["_ladder_cpu_transforms"],
+    ["_ladder_cpu_outer"],
     ["_ladder_cpu", "_ladder_gpu"],
     ["_select"],
     ["_trilinear", "_tune"],

@@ -1,5 +1,6 @@
 """The benchmark's report, from records whose figures are known."""
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pages import ROOT
 from speed_modules import speed_modules
 
 
@@ -99,6 +101,24 @@ def test_the_command_in_the_metadata_names_no_path_of_the_machine(
     assert command == (
         "GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python experiments/speed/run.py --json out.json --cases 'a|b'"
     )
+
+
+def test_a_saved_run_is_reported_again(speed: Any, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(RECORDS))
+    path.with_name("run.json.meta.json").write_text(json.dumps({"roofline": ROOF}))
+    speed("report").main([str(path)])
+    assert capsys.readouterr().out == speed("report").full_report(RECORDS, ROOF) + "\n"
+
+
+def test_targets_count_what_the_records_say(speed: Any) -> None:
+    """lax takes 4 and 16 times as long, PyTorch 0.5 and 4 times; temporaries are 4 times the operands."""
+    cells = [cell(RECORDS[::2]) for _, cell in speed("targets").TARGETS]
+    assert cells == ["8.00", "0 (0.2)", "1.41", "1 (2.0)", "2 (4.0)", "0 (0.5)"]
+
+
+def test_the_readme_shows_what_committed_results_reach(speed: Any) -> None:
+    assert speed("targets").table() in (ROOT / "README.md").read_text()
 
 
 def test_plot_draws_the_records(speed: Any, tmp_path: Path) -> None:

@@ -1,10 +1,16 @@
-"""The records as a table, and what they say: ratios, worst cases, regret, noise floor."""
+"""The records as a table, and what they say: ratios, worst cases, regret, noise floor.
+
+`python experiments/speed/report.py RESULTS.json` prints the report of a run whose records were saved.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from machine import least_ms
@@ -229,3 +235,15 @@ def full_report(records: Sequence[Record], roof: Record) -> str:
     """Everything that the benchmark prints at its end."""
     parts = (table(records, roof), NOTES, "\n".join(_roof_lines(roof)), summary(records))
     return "\n\n".join(parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Print the report of saved records.")
+    parser.add_argument("records", type=Path, help="what run.py --json wrote, its .meta.json beside it")
+    path = parser.parse_args(arguments).records
+    meta = path.with_name(path.name + ".meta.json")
+    print(full_report(json.loads(path.read_text()), json.loads(meta.read_text())["roofline"]))
+
+
+if __name__ == "__main__":
+    main()

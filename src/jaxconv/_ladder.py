@@ -1,4 +1,4 @@
-"""What the ladder of a platform is: the choice of an algorithm as a list to go down."""
+"""What the ladder of a platform is, the choice of an algorithm as a list to go down, and what rungs share."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ def suits_all(problem: ConvProblem, pass_: Pass) -> bool:
     """The condition of a last rung."""
     del problem, pass_
     return True
+
+
+def summed_channels(problem: ConvProblem, pass_: Pass) -> int:
+    """How many channels of a group an output, or a sample of an input gradient, sums over."""
+    cin, cout = problem.channels_per_group
+    return cout if pass_ is Pass.INPUT_GRAD else cin

@@ -62,8 +62,9 @@ ChooseOutputs: TypeAlias = Callable[[ConvProblem], int]
 BLOCK_BYTES = 4 << 20
 # Each block reads the kernel, or is added to its gradient: patches of so many times its bytes or more took
 # 0.7 to 1.0 of the time of smaller ones (18 passes with kernels of 3 to 9 MB and kernel gradients of 512
-# channels, 2026-11-28, AMD EPYC Zen 4, AVX-512).
-KERNEL_PATCHES = 2
+# channels, 2026-11-28, AMD EPYC Zen 4, AVX-512). Up to the second: larger blocks, fresh memory in every call,
+# took 1.0 to 1.2 times as long as such of 16 MB (seven layers with kernels of 3 to 26 MB, 2026-11-29).
+KERNEL_PATCHES, MOST_BLOCK_BYTES = 2, 16 << 20
 
 # Channels of x over those of y from which y is laid out in x's place, with a stride: the residue classes of x
 # are copies too, and their products narrower. Without one the fewer are faster, and of two equal the copies.
@@ -164,7 +165,8 @@ def correlate(choose: ChooseOutputs, problem: ConvProblem, x: Array, g: Array) -
 
 def plan(problem: ConvProblem, outputs: int) -> tuple[Blocks, Bands]:
     """Blocks and their bands: patches take BLOCK_BYTES, more for a large kernel, or x, w and y 2.5 times."""
-    block_bytes = max(BLOCK_BYTES, KERNEL_PATCHES * math.prod(problem.kernel_shape) * 4)
+    kernel_bytes = math.prod(problem.kernel_shape) * 4
+    block_bytes = min(max(BLOCK_BYTES, KERNEL_PATCHES * kernel_bytes), MOST_BLOCK_BYTES)
     bands = make_bands(problem, outputs)
     depth = problem.taps // bands.window.size * bands.segment * problem.in_channels
     row_bytes = math.prod(problem.output_size[1:]) * depth * 4 // bands.outputs

@@ -1,0 +1,174 @@
+"""Where a CPU sums outer products: the conditions under which no patches are worth their copies.
+
+Constants are from `python experiments/speed/run.py` on 2 cores of an AMD EPYC (Zen 5, AVX-512), jaxlib
+0.10.2, 2026-11-22, where no other date stands; the runs are in `experiments/speed/results`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ._ladder import summed_channels
+from ._ladder_cpu_transforms import suits_fft, suits_winograd
+from ._problem import ConvProblem, Pass, len_meetings
+from ._window import Window
+from .algorithms import BY_NAME
+from .algorithms._lanes import is_unrolled, outputs_at
+from .algorithms._outer_products import MAX_TERMS, count_terms
+from .algorithms._winograd_plan import count_products
+from .algorithms.gemm import is_view
+from .algorithms.grouped import MAX_LANE_TERMS
+
+# Channels to sum over, at most, where a pass runs in phases, and terms of all phases: 9 to 24 channels took
+# 0.61 of the time, mostly gemm's, in 28 shapes, for 1.1 s of compile time in the place of 0.3; 48 and 64 took
+# 1 to 3.6 times as long, and 5,400 terms 5 s to compile (2026-11-28, AMD EPYC Zen 4). Channels for each lane
+# of the result. What Winograd has to save where it suits too: the share of products times C O / (C + O).
+# Lanes from which one channel goes here whatever its taps, and the terms up to which it stays a sum of taps
+# with fewer. From races over 500 shapes of 1 to 128 channels (2026-11-26, AMD EPYC Zen 4).
+OUTER_PHASE_SUM, OUTER_PHASE_TERMS, OUTER_SUM_PER_LANE = 24, 1000, 3
+OUTER_WINOGRAD_SAVINGS = 10
+OUTER_LANES, LANE_FEW_TERMS = 8, 4
+# Groups whose lanes side by side fill vectors, and how many channels each lane may sum over then: with fewer
+# groups products took 0.7 of the time, with more 1.2 (69 shapes, 2026-11-27, AMD EPYC Zen 3).
+OUTER_MANY_GROUPS, OUTER_MANY_GROUPS_SUM = 8, 8
+# Products of channels from which outer products, all of them written out, give way to patches times matrix:
+# 0.95 of their time and 0.23 of their compile time in 289 shapes other than the 350 that this was found by.
+# In groups 0.7 and 0.4 (9 passes of 135 that it changed, 2026-11-27, AMD EPYC Zen 3).
+OUTER_PRODUCTS = 640
+# What Winograd has to save where groups would go to outer products: from 7 on it took 0.95 of their time and
+# 0.85 of the compile time, below 1.3 times the time (19 passes, the same day).
+OUTER_GROUPS_WINOGRAD_SAVINGS = 7
+# Terms of an output, at most, that fall on padding on average: outer products meet all the padding of a full
+# convolution of small maps. The second where no bands of two axes, which leave out the last one's, can take
+# their place (106 shapes, 2026-11-27, AMD EPYC).
+OUTER_PADDING_TERMS, OUTER_MOST_PADDING_TERMS = 145, 250
+# Taps, and taps across the axis that has most, from which a loop along that axis pays.
+OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
+
+# Of groups of one tap: products of channels, at most, outputs of all images, at least, and in a forward pass
+# channels for each lane, at most. Of 222 passes 124 changed by this: 0.86, 0.75 and 0.64 of the time in the
+# three passes (0.18 to 1.7, 2026-11-29, AMD EPYC Zen 4, AVX-512).
+OUTER_POINTWISE_PRODUCTS, OUTER_POINTWISE_POINTS, OUTER_POINTWISE_SUM_PER_LANE = 2304, 512, 2
+
+# Of a kernel gradient in many groups: products of channels, at most, outputs of all images, at least, and
+# values of a partial sum, at most: 0.67 of the time in 32 passes of 87 with random groups (0.30 to 1.35, the
+# same day).
+OUTER_GROUP_GRADIENT_PRODUCTS, OUTER_GROUP_GRADIENT_POINTS = 1024, 80
+OUTER_GROUP_GRADIENT_SUMS = 3_000_000
+
+# Channels of a kernel gradient on either side, at most, and values of its patches, at least, on the side that
+# has fewer. From races over 852 shapes of 1 to 32 channels: in the 400 that these numbers and those of banded
+# changed, 0.87 of the time and 0.68 of the compile time (2026-11-27, AMD EPYC Zen 3).
+OUTER_GRADIENT_CHANNELS, OUTER_GRADIENT_PATCH = 16, 100
+
+
+def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether a pass sums over few channels, for lanes enough, and patches are copies or of groups."""
+    view = is_view(problem.windows)
+    if problem.rank == 0 or (view and problem.groups == 1):
+        return False
+    if problem.taps == 1:
+        return suits_outer_pointwise(problem, pass_)
+    if pass_ is Pass.KERNEL_GRAD:
+        suits = suits_outer_gradient if problem.groups == 1 else suits_outer_group_gradient
+        return not view and suits(problem)
+    summed = summed_channels(problem, pass_)
+    lanes = sum(problem.channels_per_group) - summed
+    terms = count_terms(problem, pass_)
+    if summed * lanes >= OUTER_PRODUCTS:
+        return False
+    if problem.groups > 1:
+        per_lane = OUTER_MANY_GROUPS_SUM if problem.groups >= OUTER_MANY_GROUPS else OUTER_SUM_PER_LANE
+        if not 1 < summed <= per_lane * lanes or terms > (MAX_LANE_TERMS if view else MAX_TERMS):
+            return False
+        return not beats_outer(problem, pass_, OUTER_GROUPS_WINOGRAD_SAVINGS)
+    if summed == 1 and (lanes == 1 or (lanes < OUTER_LANES and terms <= LANE_FEW_TERMS)):
+        return False
+    if phases(problem, pass_) > 1:
+        few = problem.taps * summed <= OUTER_PHASE_TERMS
+        return few and summed <= min(OUTER_PHASE_SUM, OUTER_SUM_PER_LANE * lanes)
+    if summed > OUTER_SUM_PER_LANE * lanes:
+        return False
+    if terms * padding_share(problem, pass_) > most_padding_terms(problem, pass_):
+        return False
+    if terms > MAX_TERMS:
+        return suits_outer_rows(problem, pass_)
+    return not beats_outer(problem, pass_, OUTER_WINOGRAD_SAVINGS)
+
+
+def suits_outer_pointwise(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether groups of one tap have many outputs and few channels for a product of matrices each."""
+    sized = problem.sized()
+    if sized.batch * math.prod(sized.output_size) < OUTER_POINTWISE_POINTS:
+        return False
+    cin, cout = problem.channels_per_group
+    if pass_ is Pass.FORWARD and cin > OUTER_POINTWISE_SUM_PER_LANE * cout:
+        return False
+    return min(cin, cout) > 1 and cin * cout <= OUTER_POINTWISE_PRODUCTS
+
+
+def suits_outer_rows(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether taps are many, several of them in each step of a loop, and nothing saves their products."""
+    across = problem.taps // max(problem.kernel_size)
+    if problem.taps < OUTER_ROWS_TAPS or across < OUTER_ROWS_ACROSS:
+        return False
+    return not (suits_fft(problem, pass_) or suits_winograd(problem, pass_))
+
+
+def suits_outer_gradient(problem: ConvProblem) -> bool:
+    """Whether few channels meet in large patches, and neither FFT nor Winograd saves their products."""
+    cin, cout = problem.channels_per_group
+    if problem.rank == 1 or cout == 1 or max(cin, cout) > OUTER_GRADIENT_CHANNELS:
+        return False
+    if cin > OUTER_SUM_PER_LANE * cout or problem.taps * min(cin, cout) < OUTER_GRADIENT_PATCH:
+        return False
+    return not (suits_fft(problem, Pass.KERNEL_GRAD) or suits_winograd(problem, Pass.KERNEL_GRAD))
+
+
+def suits_outer_group_gradient(problem: ConvProblem) -> bool:
+    """Whether many groups have few products each, and partial sums of all of them stay in cache."""
+    sized, products = problem.sized(), math.prod(problem.channels_per_group)
+    if problem.groups < OUTER_MANY_GROUPS or min(problem.channels_per_group) == 1:
+        return False
+    if products > OUTER_GROUP_GRADIENT_PRODUCTS or not is_unrolled(problem.windows):
+        return False
+    *rows, _ = problem.output_size
+    sums = sized.batch * math.prod(rows) * problem.kernel_size[-1] * problem.groups * products
+    points = sized.batch * math.prod(problem.output_size)
+    return points >= OUTER_GROUP_GRADIENT_POINTS and sums <= OUTER_GROUP_GRADIENT_SUMS
+
+
+def beats_outer(problem: ConvProblem, pass_: Pass, least: int) -> bool:
+    """Whether Winograd saves enough of C O products to transform C + O values."""
+    if not suits_winograd(problem, pass_):
+        return False
+    _, share = count_products(problem)
+    cin, cout = problem.channels_per_group
+    return (1 - share) * cin * cout / (cin + cout) >= least
+
+
+def most_padding_terms(problem: ConvProblem, pass_: Pass) -> int:
+    """How many terms of an outer product may fall on padding before another algorithm is faster."""
+    bands = problem.rank == 2 and BY_NAME["banded"].supports(problem, pass_) is None
+    return OUTER_PADDING_TERMS if bands else OUTER_MOST_PADDING_TERMS
+
+
+def padding_share(problem: ConvProblem, pass_: Pass) -> float:
+    """The part of the taps that a forward pass or an input gradient meets on padding."""
+    if pass_ is Pass.INPUT_GRAD:
+        problem = problem.input_adjoint()
+    return 1 - math.prod(sample_share(window) for window in problem.windows)
+
+
+def sample_share(window: Window) -> float:
+    """The part of an axis's taps that fall on samples."""
+    dense = [phase.window for phase in window.phases() if phase.window is not None]
+    met = sum(len(outputs_at(w, k)) for w in dense for k in range(w.size))
+    return met / max(1, len_meetings(window))
+
+
+def phases(problem: ConvProblem, pass_: Pass) -> int:
+    """Residue classes that a pass computes apart and interleaves."""
+    if pass_ is Pass.INPUT_GRAD:
+        return math.prod(problem.strides)
+    return math.prod(w.base_dilation for w in problem.windows)

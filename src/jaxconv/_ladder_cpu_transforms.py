@@ -1,0 +1,88 @@
+"""Where a CPU transforms: Winograd and FFT, which buy multiplications with additions.
+
+Constants are from `python experiments/speed/run.py` on 2 cores of an AMD EPYC (Zen 5, AVX-512), jaxlib
+0.10.2, 2026-11-22, where no other date stands; the runs are in `experiments/speed/results`.
+"""
+
+from __future__ import annotations
+
+from ._problem import ConvProblem, Pass
+from .algorithms import BY_NAME
+from .algorithms._winograd_plan import count_products, is_in_pieces, kernel_rereads
+from .algorithms.fft import count_values, spectrum_products
+
+# Winograd's products over the direct ones, at most, where the transform of the kernel, which the tiles of the
+# batch share, counts as the products of so many tiles. With more, patches times matrix took 0.86 of the time
+# and 0.4 of the compile time; strides of two make 25 products of 36, which is no faster (310 passes,
+# 2026-11-27, AMD EPYC Zen 3). What 30 tiles let in and 48 did not took 0.81 of gemm's time (66 passes), what
+# 18 would let in 1.06, what not even these 1.33 (54 passes, 2026-11-29, AMD EPYC Zen 4, AVX-512).
+# The third for taps in pieces, each with its transform: from 48 to 75 kernel gradients took 1.3 times gemm's
+# time, the other passes 0.93 (27 passes of lines of 9 to 31 taps, the same day).
+WINOGRAD_PRODUCTS, WINOGRAD_KERNEL_TILES, WINOGRAD_PIECES_TILES = 0.7, 30, 75
+# Channels on both sides times the share of products saved, at least, for the transforms to pay. From 10 to 12
+# Winograd took 1.04 of gemm's time (40 passes; 2.7 times its compile time in 24), from 12 to 14 0.86 (44
+# more, 2026-11-28, AMD EPYC Zen 4, AVX-512). Groups count as dense problems: 0.66 of the time of a batched
+# product (63 passes, 2026-11-27, AMD EPYC Zen 3). The second where all taps lie on one axis that is not the
+# last: patches are copies of whole rows there, and gemm took 0.84 of Winograd's time below it, 1.19 of it
+# above (63 passes, 2026-11-28, AMD EPYC Zen 4). The third where an axis has so many taps that they are
+# transformed in pieces (2026-11-26).
+WINOGRAD_SAVINGS, WINOGRAD_ROWS_SAVINGS, WINOGRAD_PIECES_SAVINGS = 12, 100, 16
+# In a kernel gradient of fewer channels in y than twice x's: at 12, 3 x 3 taps and 16 channels, Winograd took
+# 1.16 times gemm's time (seven layers, 2026-11-29, AMD EPYC Zen 4).
+WINOGRAD_GRADIENT_SAVINGS = 13
+# Multiply-adds saved on a line, at least, where tiles save no more than half of them: with fewer the other
+# choice took 0.81 of the time (45 passes, 2026-11-28, AMD EPYC Zen 4).
+WINOGRAD_LINE_PRODUCTS = 40_000_000
+# Where blocks read the kernel's planes over and over: from 7 to 13 Winograd took 2 to 4 times gemm's time, up
+# to 4 0.6 to 1.2 times, 1.8 in one (17 passes of 7 x 7 to 13 x 13 taps, the same day).
+WINOGRAD_REREADS = 5
+
+# Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: with fewer
+# channels on both sides than the last, and with more on either. Of 292 passes of 5 to 31 taps an axis, or 31
+# to 501 on one, 85 went otherwise with 120 where one side had few: 0.55 of their time (0.13 to 2.1), 0.54 in
+# the 24 drawn after the numbers were (2026-11-28, AMD EPYC Zen 4).
+FFT_THIN_PRODUCTS = 100
+FFT_PRODUCTS = 350
+FFT_THIN_CHANNELS = 24
+
+# The most values of a kernel's spectrum, which stays whole in memory.
+FFT_KERNEL_VALUES = 2**25
+
+
+def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether the transforms, which cost C + O an output, save more multiplications than that."""
+    if BY_NAME["winograd"].supports(problem, Pass.FORWARD) is not None:
+        return False
+    tiles, share = count_products(problem)
+    if problem.rank == 1 and (1 - share) * problem.flops(Pass.FORWARD) / 2 < WINOGRAD_LINE_PRODUCTS:
+        return False
+    saved = (1 - share) * min(problem.channels_per_group)
+    kernel_tiles = WINOGRAD_PIECES_TILES if is_in_pieces(problem) else WINOGRAD_KERNEL_TILES
+    return (
+        saved >= least_savings(problem, pass_)
+        and 0 < share * (tiles + kernel_tiles) <= WINOGRAD_PRODUCTS * tiles
+        and kernel_rereads(problem, pass_) <= WINOGRAD_REREADS
+    )
+
+
+def least_savings(problem: ConvProblem, pass_: Pass) -> int:
+    """The channels whose products Winograd has to save."""
+    if problem.taps in problem.kernel_size[:-1]:
+        return WINOGRAD_ROWS_SAVINGS
+    if is_in_pieces(problem):
+        return WINOGRAD_PIECES_SAVINGS
+    cin, cout = problem.channels_per_group
+    thin = pass_ is Pass.KERNEL_GRAD and cout < 2 * cin
+    return WINOGRAD_GRADIENT_SAVINGS if thin else WINOGRAD_SAVINGS
+
+
+def suits_fft(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether the products outnumber the values to transform, and the kernel's spectrum fits."""
+    del pass_
+    if BY_NAME["fft"].supports(problem, Pass.FORWARD) is not None:
+        return False
+    problem = problem.sized()
+    signals, kernel = count_values(problem)
+    least = FFT_THIN_PRODUCTS if max(problem.channels_per_group) < FFT_THIN_CHANNELS else FFT_PRODUCTS
+    saved = problem.flops(Pass.FORWARD) / 2 - spectrum_products(problem)
+    return kernel <= FFT_KERNEL_VALUES and saved >= least * (signals + kernel)
