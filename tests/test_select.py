@@ -153,6 +153,8 @@ CHOICES = [
     ((8, 56, 56, 64), (7, 7, 64, 64), {"strides": 2}, "winograd"),
     ((1, 64, 64, 16), (9, 9, 16, 16), {}, "outer"),
     ((8, 56, 56, 64), (1, 7, 64, 64), {}, "winograd"),
+    ((4, 56, 56, 64), (1, 3, 64, 64), {}, "winograd"),
+    ((2, 56, 56, 64), (1, 3, 64, 64), {}, "gemm"),
     ((8, 56, 56, 64), (7, 1, 64, 64), {}, "gemm"),
     ((1, 16, 14, 14, 256), (3, 1, 1, 256, 256), {}, "winograd"),
     # With many channels on both sides a matrix product pays for its patches, and compiles sooner.

@@ -30,8 +30,9 @@ WINOGRAD_SAVINGS, WINOGRAD_ROWS_SAVINGS, WINOGRAD_PIECES_SAVINGS = 12, 100, 16
 # In a kernel gradient of fewer channels in y than twice x's: at 12, 3 x 3 taps and 16 channels, Winograd took
 # 1.16 times gemm's time (seven layers, 2026-11-29, AMD EPYC Zen 4).
 WINOGRAD_GRADIENT_SAVINGS = 13
-# Multiply-adds saved on a line, at least, where tiles save no more than half of them: with fewer the other
-# choice took 0.81 of the time (45 passes, 2026-11-28, AMD EPYC Zen 4).
+# Multiply-adds saved, at least, where all taps lie on one axis and tiles save no more than half of them: with
+# fewer the other choice took 0.81 of the time on lines (45 passes, 2026-11-28, AMD EPYC Zen 4), 0.77 on
+# images (11 passes, a day later).
 WINOGRAD_LINE_PRODUCTS = 40_000_000
 # Where blocks read the kernel's planes over and over: from 7 to 13 Winograd took 2 to 4 times gemm's time, up
 # to 4 0.6 to 1.2 times, 1.8 in one (17 passes of 7 x 7 to 13 x 13 taps, the same day).
@@ -54,7 +55,8 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
     if BY_NAME["winograd"].supports(problem, Pass.FORWARD) is not None:
         return False
     tiles, share = count_products(problem)
-    if problem.rank == 1 and (1 - share) * problem.flops(Pass.FORWARD) / 2 < WINOGRAD_LINE_PRODUCTS:
+    on_one_axis = problem.taps == max(problem.kernel_size)
+    if on_one_axis and (1 - share) * problem.flops(Pass.FORWARD) / 2 < WINOGRAD_LINE_PRODUCTS:
         return False
     saved = (1 - share) * min(problem.channels_per_group)
     kernel_tiles = WINOGRAD_PIECES_TILES if is_in_pieces(problem) else WINOGRAD_KERNEL_TILES
