@@ -13,7 +13,7 @@ from ._ladder_cpu_transforms import suits_fft, suits_winograd
 from ._problem import ConvProblem, Pass, len_meetings
 from ._window import Window
 from .algorithms import BY_NAME
-from .algorithms._lanes import is_unrolled, outputs_at
+from .algorithms._lanes import count_sums, is_unrolled, outputs_at
 from .algorithms._outer_products import MAX_TERMS, count_terms
 from .algorithms._winograd_plan import count_products
 from .algorithms.gemm import is_view
@@ -50,11 +50,10 @@ OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
 # three passes (0.18 to 1.7, 2026-11-29, AMD EPYC Zen 4, AVX-512).
 OUTER_POINTWISE_PRODUCTS, OUTER_POINTWISE_POINTS, OUTER_POINTWISE_SUM_PER_LANE = 2304, 512, 2
 
-# Of a kernel gradient in many groups: products of channels, at most, outputs of all images, at least, and
-# values of a partial sum, at most: 0.67 of the time in 32 passes of 87 with random groups (0.30 to 1.35, the
-# same day).
-OUTER_GROUP_GRADIENT_PRODUCTS, OUTER_GROUP_GRADIENT_POINTS = 1024, 80
-OUTER_GROUP_GRADIENT_SUMS = 3_000_000
+# Of a kernel gradient in many groups: products of channels, and bytes of partial sums over those of x, w and
+# y, at most. 0.66 of the time in 11 passes of 87 with random groups, ten of them strided (0.30 to 2.1, the
+# same day); without the second 0.67 in 32, but up to 20 times the memory.
+OUTER_GROUP_GRADIENT_PRODUCTS, OUTER_GROUP_GRADIENT_MEMORY = 1024, 3
 
 # Channels of a kernel gradient on either side, at most, and values of its patches, at least, on the side that
 # has fewer. From races over 852 shapes of 1 to 32 channels: in the 400 that these numbers and those of banded
@@ -126,16 +125,14 @@ def suits_outer_gradient(problem: ConvProblem) -> bool:
 
 
 def suits_outer_group_gradient(problem: ConvProblem) -> bool:
-    """Whether many groups have few products each, and partial sums of all of them stay in cache."""
+    """Whether many groups have few products each, and partial sums of all of them take little memory."""
     sized, products = problem.sized(), math.prod(problem.channels_per_group)
-    if problem.groups < OUTER_MANY_GROUPS or min(problem.channels_per_group) == 1:
+    if problem.groups < OUTER_MANY_GROUPS or min(problem.channels_per_group) == 1 or sized.is_empty:
         return False
     if products > OUTER_GROUP_GRADIENT_PRODUCTS or not is_unrolled(problem.windows):
         return False
-    *rows, _ = problem.output_size
-    sums = sized.batch * math.prod(rows) * problem.kernel_size[-1] * problem.groups * products
-    points = sized.batch * math.prod(problem.output_size)
-    return points >= OUTER_GROUP_GRADIENT_POINTS and sums <= OUTER_GROUP_GRADIENT_SUMS
+    sums = count_sums(problem.windows, sized.batch, problem.groups * products)
+    return 4 * sums <= OUTER_GROUP_GRADIENT_MEMORY * sized.io_bytes()
 
 
 def beats_outer(problem: ConvProblem, pass_: Pass, least: int) -> bool:

@@ -93,6 +93,14 @@ def folded_images(windows: Sequence[Window], batch: int) -> int:
     return next(n for n in range(max(1, most), 0, -1) if batch % n == 0)
 
 
+def count_sums(windows: Sequence[Window], batch: int, lanes: int) -> int:
+    """Values of the partial sums of `lanes` lanes, all rows of taps written out (`block_sums`)."""
+    *rows, last = windows
+    images = folded_images(windows, batch)
+    outputs = batch // images * math.prod(w.out_size for w in rows)
+    return outputs * math.prod(w.size for w in windows) * lanes * len_parts(images * last.out_size)
+
+
 def tap_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array, unrolled: bool) -> Array:
     """x times g summed over batch and space, for every tap: `[R, K, *L]`, R rows written out or in a loop.
 
@@ -164,7 +172,7 @@ def block_sums(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -> l
     columns = windows[-1].out_size
     images = folded_images(windows, x.shape[0])
     spots = [(i, j) for i in range(images) for j in range(columns)]
-    length = -(-len(spots) // max(2, -(-len(spots) // MAX_COLUMN_TERMS)))
+    length = -(-len(spots) // len_parts(len(spots)))
     sources = column_sources(windows, x)
 
     def row_sums(lead: Tap) -> list[Array]:
@@ -177,6 +185,11 @@ def block_sums(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -> l
         return [add_in_chains(products[start : start + length]) for start in range(0, len(spots), length)]
 
     return [row_sums(lead) for lead in all_taps([w.size for w in windows[:-1]])]
+
+
+def len_parts(columns: int) -> int:
+    """Into how many partial sums the columns of a row of taps go."""
+    return max(2, -(-columns // MAX_COLUMN_TERMS))
 
 
 def column_sources(windows: Sequence[Window], x: Array) -> list[tuple[Array, int]]:
