@@ -109,6 +109,9 @@ def test_a_saved_run_is_reported_again(speed: Any, tmp_path: Path, capsys: pytes
     path.with_name("run.json.meta.json").write_text(json.dumps({"roofline": ROOF}))
     speed("report").main([str(path)])
     assert capsys.readouterr().out == speed("report").full_report(RECORDS, ROOF) + "\n"
+    with pytest.raises(SystemExit):
+        speed("report").main([str(tmp_path / "other.json")])
+    assert "there is no file" in capsys.readouterr().err
 
 
 def test_targets_count_what_the_records_say(speed: Any) -> None:

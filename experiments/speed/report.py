@@ -242,6 +242,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("records", type=Path, help="what run.py --json wrote, its .meta.json beside it")
     path = parser.parse_args(arguments).records
     meta = path.with_name(path.name + ".meta.json")
+    for file in (path, meta):
+        if not file.is_file():
+            parser.error(f"there is no file {file}; run.py --json PATH writes PATH and PATH.meta.json")
     print(full_report(json.loads(path.read_text()), json.loads(meta.read_text())["roofline"]))
 
 
