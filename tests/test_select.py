@@ -95,7 +95,11 @@ CHOICES = [
     ((8, 28, 28, 192), (1, 1, 48, 192), {"groups": 4}, "outer"),
     ((8, 28, 28, 196), (1, 1, 49, 196), {"groups": 4}, "gemm"),
     ((8, 28, 28, 192), (1, 1, 48, 92), {"groups": 4}, ("gemm", "outer", "outer")),
+    ((8, 28, 28, 64), (1, 1, 8, 1024), {"groups": 8}, "outer"),
+    ((8, 28, 28, 64), (1, 1, 8, 1032), {"groups": 8}, ("outer", "gemm", "outer")),
     ((8, 28, 28, 64), (1, 1, 1, 128), {"groups": 64}, "depthwise"),
+    # On narrow maps partial sums of their kernel gradients would be many times x.
+    ((1, 2048, 1, 384), (1, 1, 24, 384), {"groups": 16}, ("outer", "outer", "gemm")),
     # Kernel gradients of many groups: their number, products and partial sums.
     ((8, 28, 28, 256), (3, 3, 32, 256), {"groups": 8, "strides": 2}, ("gemm", "gemm", "outer")),
     ((8, 28, 28, 224), (3, 3, 32, 224), {"groups": 7, "strides": 2}, "gemm"),
@@ -110,6 +114,7 @@ CHOICES = [
     ((1, 720, 192), (5, 48, 192), {"groups": 4, "strides": 2}, ("grouped", "gemm", "grouped")),
     ((1, 740, 192), (5, 48, 192), {"groups": 4, "strides": 2}, "gemm"),
     ((8, 28, 28, 98), (1, 3, 49, 98), {"groups": 2, "strides": 3}, ("grouped", "gemm", "grouped")),
+    ((8, 28, 28, 100), (1, 3, 50, 100), {"groups": 2, "strides": 3}, "gemm"),
     ((4, 500, 768), (128, 48, 768), {"groups": 16, "padding": [(64, 63)]}, "banded"),
     # Groups that Winograd saves enough of.
     ((8, 28, 28, 144), (3, 3, 24, 144), {"groups": 6}, "winograd"),

@@ -1,7 +1,6 @@
 """Where a CPU sums outer products: the conditions under which no patches are worth their copies.
 
-Constants are from `python experiments/speed/run.py` on 2 cores of an AMD EPYC (Zen 5, AVX-512), jaxlib
-0.10.2, 2026-11-22, where no other date stands; the runs are in `experiments/speed/results`.
+Constants without a date are of the day and machine that `_ladder_cpu.py` names.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import math
 
 from ._ladder import summed_channels
 from ._ladder_cpu_transforms import suits_fft, suits_winograd
-from ._problem import ConvProblem, Pass, len_meetings
+from ._problem import ConvProblem, Pass, accumulator, len_meetings
 from ._window import Window
 from .algorithms import BY_NAME
 from .algorithms._lanes import count_sums, is_unrolled, outputs_at
@@ -45,15 +44,16 @@ OUTER_PADDING_TERMS, OUTER_MOST_PADDING_TERMS = 145, 250
 # Taps, and taps across the axis that has most, from which a loop along that axis pays.
 OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
 
-# Of groups of one tap: products of channels, at most, outputs of all images, at least, and in a forward pass
-# channels for each lane, at most. Of 222 passes 124 changed by this: 0.86, 0.75 and 0.64 of the time in the
-# three passes (0.18 to 1.7, 2026-11-29, AMD EPYC Zen 4, AVX-512).
-OUTER_POINTWISE_PRODUCTS, OUTER_POINTWISE_POINTS, OUTER_POINTWISE_SUM_PER_LANE = 2304, 512, 2
+# Of groups of one tap: products of channels, at most, outputs of all images, at least, and channels to sum
+# over for each lane, at most. Of 222 passes 123 changed by this: 0.86, 0.72 and 0.64 of the time in the three
+# passes (0.18 to 1.7, 2026-11-29, AMD EPYC Zen 4, AVX-512).
+OUTER_POINTWISE_PRODUCTS, OUTER_POINTWISE_POINTS = 2304, 512
+OUTER_POINTWISE_SUM_PER_LANE = {Pass.FORWARD: 2, Pass.INPUT_GRAD: 16}
 
 # Of a kernel gradient in many groups: products of channels, and bytes of partial sums over those of x, w and
-# y, at most. 0.66 of the time in 11 passes of 87 with random groups, ten of them strided (0.30 to 2.1, the
-# same day); without the second 0.67 in 32, but up to 20 times the memory.
-OUTER_GROUP_GRADIENT_PRODUCTS, OUTER_GROUP_GRADIENT_MEMORY = 1024, 3
+# y, at most, the second with one tap too. 0.66 of the time in 11 passes of 87 with random groups, ten of them
+# strided (0.30 to 2.1, the same day); without the second 0.67 in 32, but up to 20 times the memory.
+OUTER_GROUP_GRADIENT_PRODUCTS, OUTER_GRADIENT_MEMORY = 1024, 3
 
 # Channels of a kernel gradient on either side, at most, and values of its patches, at least, on the side that
 # has fewer. From races over 852 shapes of 1 to 32 channels: in the 400 that these numbers and those of banded
@@ -101,9 +101,12 @@ def suits_outer_pointwise(problem: ConvProblem, pass_: Pass) -> bool:
     if sized.batch * math.prod(sized.output_size) < OUTER_POINTWISE_POINTS:
         return False
     cin, cout = problem.channels_per_group
-    if pass_ is Pass.FORWARD and cin > OUTER_POINTWISE_SUM_PER_LANE * cout:
+    if min(cin, cout) == 1 or cin * cout > OUTER_POINTWISE_PRODUCTS:
         return False
-    return min(cin, cout) > 1 and cin * cout <= OUTER_POINTWISE_PRODUCTS
+    if pass_ is Pass.KERNEL_GRAD:
+        return sums_take_little(problem)
+    summed = summed_channels(problem, pass_)
+    return summed <= OUTER_POINTWISE_SUM_PER_LANE[pass_] * (cin + cout - summed)
 
 
 def suits_outer_rows(problem: ConvProblem, pass_: Pass) -> bool:
@@ -126,13 +129,21 @@ def suits_outer_gradient(problem: ConvProblem) -> bool:
 
 def suits_outer_group_gradient(problem: ConvProblem) -> bool:
     """Whether many groups have few products each, and partial sums of all of them take little memory."""
-    sized, products = problem.sized(), math.prod(problem.channels_per_group)
-    if problem.groups < OUTER_MANY_GROUPS or min(problem.channels_per_group) == 1 or sized.is_empty:
+    cin, cout = problem.channels_per_group
+    if problem.groups < OUTER_MANY_GROUPS or min(cin, cout) == 1:
         return False
-    if products > OUTER_GROUP_GRADIENT_PRODUCTS or not is_unrolled(problem.windows):
+    if cin * cout > OUTER_GROUP_GRADIENT_PRODUCTS:
         return False
-    sums = count_sums(problem.windows, sized.batch, problem.groups * products)
-    return 4 * sums <= OUTER_GROUP_GRADIENT_MEMORY * sized.io_bytes()
+    return is_unrolled(problem.windows) and sums_take_little(problem)
+
+
+def sums_take_little(problem: ConvProblem) -> bool:
+    """Whether the partial sums of a kernel gradient take little memory beside x, w and y."""
+    sized = problem.sized()
+    if sized.is_empty:
+        return False
+    sums = count_sums(problem.windows, sized.batch, problem.groups * math.prod(problem.channels_per_group))
+    return sums * accumulator(problem).itemsize <= OUTER_GRADIENT_MEMORY * sized.io_bytes()
 
 
 def beats_outer(problem: ConvProblem, pass_: Pass, least: int) -> bool:

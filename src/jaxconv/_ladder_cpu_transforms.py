@@ -1,7 +1,6 @@
 """Where a CPU transforms: Winograd and FFT, which buy multiplications with additions.
 
-Constants are from `python experiments/speed/run.py` on 2 cores of an AMD EPYC (Zen 5, AVX-512), jaxlib
-0.10.2, 2026-11-22, where no other date stands; the runs are in `experiments/speed/results`.
+Constants without a date are of the day and machine that `_ladder_cpu.py` names.
 """
 
 from __future__ import annotations
