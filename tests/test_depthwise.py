@@ -11,7 +11,7 @@ import jaxconv
 import oracle
 from jaxconv._problem import ConvProblem, Pass, make_problem
 from jaxconv._window import Window
-from jaxconv.algorithms import _lanes, depthwise
+from jaxconv.algorithms import _lane_slices, _lanes, depthwise
 from jaxconv.algorithms._record import Algorithm
 from jaxconv.algorithms.depthwise import ALGORITHM
 from test_structure import equations, xla_windows
@@ -201,7 +201,7 @@ def test_border_segments_split_the_outputs_by_the_taps_on_the_input(window: Wind
     assert [m for s in segments for m in range(s.start, s.stop)] == list(met)
     assert all(set(s.taps) == met[m] for s in segments for m in range(s.start, s.stop))
     for k in range(window.size):
-        assert list(_lanes.outputs_at(window, k)) == [m for m in met if k in met[m]]
+        assert list(_lane_slices.outputs_at(window, k)) == [m for m in met if k in met[m]]
 
 
 def test_groups_with_several_channels_on_both_sides_are_refused() -> None:

@@ -12,7 +12,8 @@ from ._ladder_cpu_transforms import suits_fft, suits_winograd
 from ._problem import ConvProblem, Pass, accumulator, len_meetings
 from ._window import Window
 from .algorithms import BY_NAME
-from .algorithms._lanes import count_sums, is_unrolled, outputs_at
+from .algorithms._lane_slices import outputs_at
+from .algorithms._lanes import count_sums, is_unrolled
 from .algorithms._outer_products import MAX_TERMS, count_terms
 from .algorithms._winograd_plan import count_products
 from .algorithms.gemm import is_view

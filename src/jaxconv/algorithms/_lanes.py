@@ -20,6 +20,7 @@ from jax import Array, lax
 from .._loops import loop, map_in_loop
 from .._patches import BARRIERS_HOLD, Tap, all_taps, pad_to_windows, zeros
 from .._window import Window
+from ._lane_slices import column_sources, meeting_slices, outputs_at
 from ._lane_sums import add_in_chains, add_up, pad_axis, scale
 
 # The shapes that the channels of x and of g take.
@@ -190,61 +191,6 @@ def block_sums(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -> l
 def len_parts(columns: int) -> int:
     """Into how many partial sums the columns of a row of taps go."""
     return max(2, -(-columns // MAX_COLUMN_TERMS))
-
-
-def column_sources(windows: Sequence[Window], x: Array) -> list[tuple[Array, int]]:
-    """For each output column an array and the position in it of the columns of x that the column's taps read.
-
-    Only taps beyond the border need padding: two narrow strips are padded, x itself is not copied.
-    """
-    axis, last = len(windows), windows[-1]
-    size, extent = last.in_size, last.extent
-    right = max(0, size - extent + 1)
-
-    def strip(start: int, stop: int, lo: int, hi: int) -> Array:
-        return lax.optimization_barrier(pad_axis(lax.slice_in_dim(x, start, stop, axis=axis), axis, lo, hi))
-
-    firsts = [j * last.stride - last.lo for j in range(last.out_size)]
-    below, above = max(0, -firsts[0]), max(0, firsts[-1] + extent - size)
-    left_strip = strip(0, min(size, extent), below, max(0, extent - size)) if below else x
-    right_strip = strip(right, size, 0, above) if above else x
-    return [
-        (left_strip, a + below) if a < 0 else (right_strip, a - right) if a + extent > size else (x, a)
-        for a in firsts
-    ]
-
-
-def outputs_at(window: Window, k: int) -> range:
-    """The outputs of a dense window whose tap k falls on the input, not on padding."""
-    first = k * window.dilation - window.lo
-    start = max(0, -(first // window.stride))
-    return range(start, max(start, min(window.out_size, -((first - window.in_size) // window.stride))))
-
-
-def meeting_slices(
-    windows: Sequence[Window], lead: Tap, source: tuple[Array, int], g: Array, images: int, i: int, j: int
-) -> tuple[Array, Array]:
-    """What a row of taps reads for output column j of the i-th block of images, and that column of g."""
-    *rows, last = windows
-    x, left = source
-    batch = x.shape[0] // images
-    outputs = [outputs_at(w, k) for k, w in zip(lead, rows, strict=True)]
-    firsts = [r.start * w.stride + k * w.dilation - w.lo for r, k, w in zip(outputs, lead, rows, strict=True)]
-    ends = [a + (len(r) - 1) * w.stride + 1 for a, r, w in zip(firsts, outputs, rows, strict=True)]
-    lanes = x.shape[len(windows) + 1 :]
-    x_part = lax.slice(
-        x,
-        (i * batch, *firsts, left, *[0] * len(lanes)),
-        ((i + 1) * batch, *ends, left + last.extent, *lanes),
-        (1, *(w.stride for w in rows), last.dilation, *[1] * len(lanes)),
-    )
-    lanes = g.shape[len(windows) + 1 :]
-    g_part = lax.slice(
-        g,
-        (i * batch, *(r.start for r in outputs), j, *[0] * len(lanes)),
-        ((i + 1) * batch, *(r.stop for r in outputs), j + 1, *lanes),
-    )
-    return x_part, g_part
 
 
 def looped_gradients(
