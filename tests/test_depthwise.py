@@ -237,6 +237,40 @@ def test_small_kernels_take_next_to_no_memory(which: Pass) -> None:
     assert temporary_bytes(ALGORITHM, problem, which) <= problem.io_bytes()
 
 
+def test_rows_of_taps_take_the_memory_of_one() -> None:
+    """Partial sums of all seven rows at once took 2.2 times what is read and written."""
+    problem, _ = make_problem((4, 28, 28, 192), (7, 7, 1, 192), "float32", "float32", groups=192)
+    assert temporary_bytes(ALGORITHM, problem, Pass.KERNEL_GRAD) <= problem.io_bytes()
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a CPU's cache")
+@pytest.mark.parametrize(("channels", "terms"), [(480, 28), (384, 28), (256, 16), (512, 10), (1024, 10)])
+def test_columns_that_share_sets_of_the_cache_are_fewer(channels: int, terms: int) -> None:
+    assert _lanes.column_terms(((channels,), (channels,)), 4) == terms
+    assert _lanes.column_terms(((channels // 2,), (channels // 2,)), 8) == terms
+    outer = (channels // 16, 16, 1), (channels // 16, 1, 16)
+    assert _lanes.column_terms(outer, 4) == max(16, terms)
+
+
+@pytest.mark.parametrize(("size", "lo", "hi"), [(3, 1, 1), (4, 1, 2), (5, 2, 2), (3, 4, 0), (2, 0, 3)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dilation", [1, 3])
+@pytest.mark.parametrize("length", [1, 2, 9])
+def test_columns_beyond_the_border_read_zeros(
+    size: int, lo: int, hi: int, stride: int, dilation: int, length: int
+) -> None:
+    window = Window(length, size, stride, dilation, 1, lo, hi)
+    if not window.out_size:
+        return
+    x = np.arange(1.0, 1 + length, dtype=np.float32).reshape(1, length, 1)
+    padded = np.pad(x[0, :, 0], (lo, max(0, hi) + window.extent))
+    g = jnp.ones((1, window.out_size, 1))
+    for j, source in enumerate(_lane_slices.column_sources((window,), jnp.asarray(x))):
+        taps, _ = _lane_slices.meeting_slices((window,), (), source, g, 1, 0, j)
+        expected = padded[j * stride : j * stride + window.extent : dilation]
+        np.testing.assert_array_equal(taps[0, :, 0], expected)
+
+
 def test_gradients_take_a_symbolic_batch() -> None:
     """Folding images needs to know their number; with an unknown one each image stands for itself."""
     (batch,) = jax.export.symbolic_shape("b")

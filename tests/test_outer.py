@@ -44,12 +44,14 @@ def test_values(name: str) -> None:
 @pytest.mark.parametrize("name", ["whole_vectors", "padded_vectors", "line", "groups_strided"])
 def test_values_block_by_block(name: str, limits: pytest.MonkeyPatch) -> None:
     limits.setattr(_outer_products, "BLOCK_BYTES", 1)
+    limits.setattr(_outer_products, "MAX_DENSE_TERMS", 0)
     check(ALGORITHM, PROBLEMS[name])
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_values_by_rows_of_taps_in_a_loop(name: str, limits: pytest.MonkeyPatch) -> None:
     limits.setattr(_outer_products, "MAX_TERMS", 0)
+    limits.setattr(_outer_products, "MAX_DENSE_TERMS", 0)
     check(ALGORITHM, PROBLEMS[name])
 
 
@@ -86,6 +88,12 @@ def test_terms_are_the_most_that_meet_in_a_sum(name: str) -> None:
             taps = [k * window.dilation for k in range(window.size)]
             met *= max(sum((residue + k) % step == 0 for k in taps) for residue in range(step))
         assert count_terms(problem, which) == met
+
+
+def test_few_rows_of_a_dense_kernel_gradient_are_written_out() -> None:
+    for size, in_loop in ((3, False), (5, True)):
+        names = check_structure(ALGORITHM, ((2, 9, 8, 3), (size, 3, 3, 8), 1, {}), Pass.KERNEL_GRAD)
+        assert ("scan" in names) == in_loop
 
 
 def test_rows_of_more_terms_than_are_written_out_are_refused() -> None:

@@ -16,16 +16,22 @@ Constants are from `python experiments/speed/run.py` on 2 cores of an AMD EPYC (
 
 from __future__ import annotations
 
+import math
+
 from ._ladder import Ladder, suits_all, summed_channels
-from ._ladder_cpu_outer import OUTER_SUM_PER_LANE, suits_outer
+from ._ladder_cpu_outer import OUTER_MANY_GROUPS, OUTER_SUM_PER_LANE, suits_outer
 from ._ladder_cpu_transforms import suits_fft, suits_winograd
 from ._problem import ConvProblem, Pass
 from .algorithms.gemm import is_view
+from .algorithms.grouped import is_on_lanes
 
 # Multiply-adds of a group, and values of a patch on the side that has fewer, from which groups are worth a
 # turn each, by gemm or banded, instead of a share of one batched product; an input gradient's always are.
 # 0.87 of the time and 0.61 of the compile time in 252 passes of random shapes (2026-11-27, AMD EPYC Zen 3).
 GROUP_PRODUCTS, GROUP_PATCH = 4_200_000, 150
+# Outputs of all images from which a kernel gradient of groups is a batched product: with fewer it took 1.8
+# times as long as a turn each (11 random groups that outer products leave, 2026-11-29, AMD EPYC Zen 4).
+GROUP_GRADIENT_POINTS = 200
 
 # The next from jaxconv.tune's races over 60 shapes of 1 to 64 channels, 2026-11-24, AMD EPYC (Zen 4).
 
@@ -64,14 +70,19 @@ def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
 
 
 def suits_grouped(problem: ConvProblem, pass_: Pass) -> bool:
-    """Whether groups are too small for a turn each, with lanes enough for the channels that they sum over."""
+    """Whether groups are too small for a turn each, with lanes or outputs enough for what they sum over."""
     if problem.groups == 1 or problem.taps == 1 or pass_ is Pass.INPUT_GRAD:
         return False
     cin, cout = problem.channels_per_group
-    products = problem.sized().flops(pass_) / 2 / problem.groups
-    if products >= GROUP_PRODUCTS and problem.taps * min(cin, cout) >= GROUP_PATCH:
+    sized = problem.sized()
+    is_large = sized.flops(pass_) / 2 / problem.groups >= GROUP_PRODUCTS
+    if is_large and problem.taps * min(cin, cout) >= GROUP_PATCH:
         return False
-    return pass_ is Pass.KERNEL_GRAD or cin <= OUTER_SUM_PER_LANE * cout
+    if pass_ is Pass.FORWARD:
+        return cin <= OUTER_SUM_PER_LANE * cout
+    if problem.groups >= OUTER_MANY_GROUPS and is_on_lanes(problem):
+        return False  # outer products, which `suits_outer` has refused
+    return sized.batch * math.prod(sized.output_size) >= GROUP_GRADIENT_POINTS
 
 
 def is_thin(problem: ConvProblem) -> bool:

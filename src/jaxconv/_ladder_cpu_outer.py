@@ -14,7 +14,7 @@ from ._window import Window
 from .algorithms import BY_NAME
 from .algorithms._lane_slices import outputs_at
 from .algorithms._lanes import count_sums, is_unrolled
-from .algorithms._outer_products import MAX_TERMS, count_terms
+from .algorithms._outer_products import MAX_TERMS, count_terms, is_written_out, product_lanes
 from .algorithms._winograd_plan import count_products
 from .algorithms.gemm import is_view
 from .algorithms.grouped import MAX_LANE_TERMS
@@ -31,6 +31,9 @@ OUTER_LANES, LANE_FEW_TERMS = 8, 4
 # Groups whose lanes side by side fill vectors, and how many channels each lane may sum over then: with fewer
 # groups products took 0.7 of the time, with more 1.2 (69 shapes, 2026-11-27, AMD EPYC Zen 3).
 OUTER_MANY_GROUPS, OUTER_MANY_GROUPS_SUM = 8, 8
+# Lanes of a group that take one channel are a multiple of this, or copies of that channel are faster: 0.65 of
+# the time of depthwise in 45 passes, 1.6 times in 55 others (2026-11-29, AMD EPYC Zen 4).
+OUTER_SPREAD_LANES = 4
 # Products of channels from which outer products, all of them written out, give way to patches times matrix:
 # 0.95 of their time and 0.23 of their compile time in 289 shapes other than the 350 that this was found by.
 # In groups 0.7 and 0.4 (9 passes of 135 that it changed, 2026-11-27, AMD EPYC Zen 3).
@@ -51,15 +54,21 @@ OUTER_ROWS_TAPS, OUTER_ROWS_ACROSS = 16, 3
 OUTER_POINTWISE_PRODUCTS, OUTER_POINTWISE_POINTS = 2304, 512
 OUTER_POINTWISE_SUM_PER_LANE = {Pass.FORWARD: 2, Pass.INPUT_GRAD: 16}
 
-# Of a kernel gradient in many groups: products of channels, and bytes of partial sums over those of x, w and
-# y, at most, the second with one tap too. 0.66 of the time in 11 passes of 87 with random groups, ten of them
-# strided (0.30 to 2.1, the same day); without the second 0.67 in 32, but up to 20 times the memory.
-OUTER_GROUP_GRADIENT_PRODUCTS, OUTER_GRADIENT_MEMORY = 1024, 3
+# Of a kernel gradient in many groups: products of channels, at most, and products in each partial sum, at
+# least. Of partial sums, with one tap too: bytes over those of x, w and y, and bytes, at most; 22 MB, fresh
+# memory in every call, took up to 4.7 times the time of gemm. 68 random groups within these bounds took 0.63
+# of the time of the next best, 19 beyond them 1.5 times (2026-11-29, AMD EPYC Zen 4, AVX-512).
+OUTER_GROUP_GRADIENT_PRODUCTS, OUTER_GRADIENT_TERMS = 1024, 7
+OUTER_GRADIENT_MEMORY, OUTER_GRADIENT_BYTES = 3, 20 << 20
 
 # Channels of a kernel gradient on either side, at most, and values of its patches, at least, on the side that
 # has fewer. From races over 852 shapes of 1 to 32 channels: in the 400 that these numbers and those of banded
 # changed, 0.87 of the time and 0.68 of the compile time (2026-11-27, AMD EPYC Zen 3).
 OUTER_GRADIENT_CHANNELS, OUTER_GRADIENT_PATCH = 16, 100
+# Where patches are smaller: output channels, at least and at most, and products of channels, at most, in a
+# loop over rows of taps and where these are written out: 0.79 of the time, mostly gemm's, in 28 passes of
+# random shapes (0.61 to 1.12, 2026-11-29, AMD EPYC Zen 4, AVX-512).
+OUTER_GRADIENT_LANES, OUTER_GRADIENT_PRODUCTS = (6, 32), {False: 16, True: 400}
 
 
 def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
@@ -79,8 +88,10 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
         return False
     if problem.groups > 1:
         per_lane = OUTER_MANY_GROUPS_SUM if problem.groups >= OUTER_MANY_GROUPS else OUTER_SUM_PER_LANE
-        if not 1 < summed <= per_lane * lanes or terms > (MAX_LANE_TERMS if view else MAX_TERMS):
+        if summed > per_lane * lanes or terms > (MAX_LANE_TERMS if view else MAX_TERMS):
             return False
+        if summed == 1:
+            return lanes > 1 and lanes % OUTER_SPREAD_LANES == 0
         return not beats_outer(problem, pass_, OUTER_GROUPS_WINOGRAD_SAVINGS)
     if summed == 1 and (lanes == 1 or (lanes < OUTER_LANES and terms <= LANE_FEW_TERMS)):
         return False
@@ -119,32 +130,51 @@ def suits_outer_rows(problem: ConvProblem, pass_: Pass) -> bool:
 
 
 def suits_outer_gradient(problem: ConvProblem) -> bool:
-    """Whether few channels meet in large patches, and neither FFT nor Winograd saves their products."""
+    """Whether few channels meet, in few sums or large patches, and no transform saves products."""
     cin, cout = problem.channels_per_group
-    if problem.rank == 1 or cout == 1 or max(cin, cout) > OUTER_GRADIENT_CHANNELS:
+    if problem.rank == 1 or cout == 1 or cin > OUTER_SUM_PER_LANE * cout:
         return False
-    if cin > OUTER_SUM_PER_LANE * cout or problem.taps * min(cin, cout) < OUTER_GRADIENT_PATCH:
+    if suits_fft(problem, Pass.KERNEL_GRAD) or suits_winograd(problem, Pass.KERNEL_GRAD):
         return False
-    return not (suits_fft(problem, Pass.KERNEL_GRAD) or suits_winograd(problem, Pass.KERNEL_GRAD))
+    if max(cin, cout) <= OUTER_GRADIENT_CHANNELS and problem.taps * min(cin, cout) >= OUTER_GRADIENT_PATCH:
+        return True
+    least, most = OUTER_GRADIENT_LANES
+    products = OUTER_GRADIENT_PRODUCTS[is_written_out(problem)]
+    return least <= cout <= most and cin * cout <= products and sums_are_few(problem)
 
 
 def suits_outer_group_gradient(problem: ConvProblem) -> bool:
-    """Whether many groups have few products each, and partial sums of all of them take little memory."""
+    """Whether many groups have few products each, and these few partial sums."""
     cin, cout = problem.channels_per_group
     if problem.groups < OUTER_MANY_GROUPS or min(cin, cout) == 1:
         return False
     if cin * cout > OUTER_GROUP_GRADIENT_PRODUCTS:
         return False
-    return is_unrolled(problem.windows) and sums_take_little(problem)
+    return is_unrolled(problem.windows) and sums_are_few(problem)
+
+
+def sums_are_few(problem: ConvProblem) -> bool:
+    """Whether partial sums hold enough products each, and take little memory."""
+    if not sums_take_little(problem):
+        return False
+    sized = problem.sized()
+    sums = row_sums(sized) * sized.taps // sized.kernel_size[-1]
+    return sized.flops(Pass.KERNEL_GRAD) >= 2 * OUTER_GRADIENT_TERMS * sums
 
 
 def sums_take_little(problem: ConvProblem) -> bool:
-    """Whether the partial sums of a kernel gradient take little memory beside x, w and y."""
+    """Whether the partial sums of a row of taps take little memory, beside x, w and y too."""
     sized = problem.sized()
     if sized.is_empty:
         return False
-    sums = count_sums(problem.windows, sized.batch, problem.groups * math.prod(problem.channels_per_group))
-    return sums * accumulator(problem).itemsize <= OUTER_GRADIENT_MEMORY * sized.io_bytes()
+    most = min(OUTER_GRADIENT_BYTES, OUTER_GRADIENT_MEMORY * sized.io_bytes())
+    return row_sums(sized) * accumulator(problem).itemsize <= most
+
+
+def row_sums(problem: ConvProblem) -> int:
+    """Values of the partial sums of a row of taps."""
+    size = accumulator(problem).itemsize
+    return count_sums(problem.windows, problem.batch, product_lanes(problem), size)
 
 
 def beats_outer(problem: ConvProblem, pass_: Pass, least: int) -> bool:

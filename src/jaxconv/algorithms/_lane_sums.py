@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -12,6 +14,18 @@ from .._patches import Tap, all_taps
 
 # Partial sums of one fused sum that do not wait for one another.
 CHAINS = 4
+# Bytes of a CPU's L1 cache, and of one line in each of its sets.
+CACHE_BYTES, SET_BYTES = 32 << 10, 4 << 10
+
+
+def cached_terms(lane_bytes: int) -> int:
+    """Terms of a sum whose two factors, lanes of so many bytes each, may lie in the L1 cache side by side.
+
+    Where the bytes are a multiple of a large power of two, all of them lie in a few of its sets. Other
+    platforms hide such loads behind more threads.
+    """
+    shared = math.gcd(lane_bytes, SET_BYTES) if jax.default_backend() == "cpu" else 1
+    return CACHE_BYTES // 2 // shared
 
 
 def scale(x: Array, w: Array) -> Array:

@@ -8,10 +8,11 @@ take these shapes within a sum: of an array with axes of length 1 XLA makes a co
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,8 @@ from .._loops import loop, map_in_loop
 from .._patches import BARRIERS_HOLD, Tap, all_taps, pad_to_windows, zeros
 from .._window import Window
 from ._lane_slices import column_sources, meeting_slices, outputs_at
-from ._lane_sums import add_in_chains, add_up, pad_axis, scale
+from ._lane_sums import add_in_chains, add_up, cached_terms, pad_axis, scale
+from ._stages import apart
 
 # The shapes that the channels of x and of g take.
 Lanes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
@@ -31,8 +33,11 @@ MAX_ROW_TAPS = 64
 # Output columns that a row of taps is summed over; more are cut into blocks of at most the second number (64
 # took 1.1 times as long: 35 lines, 2026-11-27, AMD EPYC Zen 3). The third: columns of several images.
 MAX_COLUMNS, BLOCK_COLUMNS, FOLDED_COLUMNS = 128, 32, 64
-# Terms of one fused sum over columns: more overflow the L1 cache, fewer leave more partial sums.
-MAX_COLUMN_TERMS = 28
+# Terms of one fused sum over columns: more overflow the L1 cache, fewer leave more partial sums. At least so
+# many where a product has the lanes of x and g, and where it has more: 512 channels took 0.2 to 0.9 of the
+# time of 28 terms, groups of 2 to 16 that have as many together 0.3 to 0.8 (30 shapes, 2026-11-29, AMD EPYC
+# Zen 4).
+MAX_COLUMN_TERMS, LEAST_COLUMN_TERMS, LEAST_PRODUCT_TERMS = 28, 10, 16
 # An x and g of more bytes than the first are summed over image by image, or a few of at most the second: rows
 # of taps that read whole batches in turn took 1.3 to 2.5 times as long (2026-11-26, AMD EPYC Zen 4).
 WHOLE_BYTES, CACHED_BYTES = 10 << 20, 3 << 20
@@ -94,12 +99,13 @@ def folded_images(windows: Sequence[Window], batch: int) -> int:
     return next(n for n in range(max(1, most), 0, -1) if batch % n == 0)
 
 
-def count_sums(windows: Sequence[Window], batch: int, lanes: int) -> int:
-    """Values of the partial sums of `lanes` lanes, all rows of taps written out (`block_sums`)."""
+def count_sums(windows: Sequence[Window], batch: int, lanes: Lanes, itemsize: int) -> int:
+    """Values of the partial sums of a row of taps (`block_gradients`)."""
     *rows, last = windows
     images = folded_images(windows, batch)
+    sums = last.size * len_parts(images * last.out_size, lanes, itemsize)
     outputs = batch // images * math.prod(w.out_size for w in rows)
-    return outputs * math.prod(w.size for w in windows) * lanes * len_parts(images * last.out_size)
+    return outputs * sums * math.prod(jnp.broadcast_shapes(*lanes))
 
 
 def tap_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array, unrolled: bool) -> Array:
@@ -148,7 +154,7 @@ def row_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -
         return looped_gradients(windows, lanes, x, g, images, columns)
     if images != x.shape[0]:
         return looped_gradients(windows, lanes, x, g, images, outputs)
-    return total_sums(block_sums(windows, lanes, x, g), len(windows))
+    return block_gradients(windows, lanes, x, g)
 
 
 def cached_images(x: Array, g: Array) -> Any:
@@ -163,34 +169,65 @@ def cached_images(x: Array, g: Array) -> Any:
     return next(n for n in range(min(most, batch), 0, -1) if batch % n == 0)
 
 
-def total_sums(sums: Sequence[Sequence[Array]], axes: int) -> Array:
-    return jnp.stack([sum_leading(parts, axes) for parts in sums])
+def block_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -> Array:
+    """`row_gradients` written out, one row of taps after another.
+
+    Side by side, XLA keeps the partial sums of all of them: K times the memory, and 1.0 to 1.3 times the time
+    (18 shapes with groups, 2026-11-29, AMD EPYC Zen 4).
+    """
+    sums = partial_sums(windows, lanes, x, g)
+
+    def add_row(lead: Tap, dw: Array | None) -> Array:
+        row = sum_leading(sums(lead), len(windows))[None]
+        return row if dw is None else lax.concatenate([dw, row], 0)
+
+    dw = None
+    for lead in tap_leads(windows):
+        dw = apart(functools.partial(add_row, lead))(dw)
+    return cast(Array, dw)
 
 
-def block_sums(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -> list[list[Array]]:
-    """For each row of taps some arrays `[N', *R, K, *L]` that add up to its gradient."""
-    x, g = (a.reshape(*a.shape[:-1], *shape) for a, shape in zip((x, g), lanes, strict=True))
+def tap_leads(windows: Sequence[Window]) -> list[Tap]:
+    """All taps on the axes before the last: one for every row."""
+    return list(all_taps([w.size for w in windows[:-1]]))
+
+
+def partial_sums(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -> Callable[[Tap], list[Array]]:
+    """A function that gives some arrays `[N', *R, K, *L]` that add up to the gradient of a row of taps."""
     columns = windows[-1].out_size
     images = folded_images(windows, x.shape[0])
     spots = [(i, j) for i in range(images) for j in range(columns)]
-    length = -(-len(spots) // len_parts(len(spots)))
+    length = -(-len(spots) // len_parts(len(spots), lanes, x.dtype.itemsize))
     sources = column_sources(windows, x)
 
-    def row_sums(lead: Tap) -> list[Array]:
-        if not all(outputs_at(w, k) for k, w in zip(lead, windows, strict=False)):
-            return [
-                jnp.zeros((*[0] * len(windows), windows[-1].size, *jnp.broadcast_shapes(*lanes)), x.dtype)
-            ]
+    def of_row(lead: Tap) -> list[Array]:
+        if not all(outputs_at(w, k) for w, k in zip(windows, lead, strict=False)):
+            shape = (*[0] * len(windows), windows[-1].size, *jnp.broadcast_shapes(*lanes))
+            return [jnp.zeros(shape, x.dtype)]
         pairs = [meeting_slices(windows, lead, sources[j], g, images, i, j) for i, j in spots]
-        products = [scale(a, b) for a, b in pairs]
+        products = [multiply_lanes(lanes, a, b) for a, b in pairs]
         return [add_in_chains(products[start : start + length]) for start in range(0, len(spots), length)]
 
-    return [row_sums(lead) for lead in all_taps([w.size for w in windows[:-1]])]
+    return of_row
 
 
-def len_parts(columns: int) -> int:
+def multiply_lanes(lanes: Lanes, *slices: Array) -> Array:
+    """x and g of one column, `[..., A]` and `[..., B]`, multiplied in the shapes of their lanes."""
+    x, g = (a.reshape(*a.shape[:-1], *shape) for a, shape in zip(slices, lanes, strict=True))
+    return scale(x, g)
+
+
+def len_parts(columns: int, lanes: Lanes, itemsize: int) -> int:
     """Into how many partial sums the columns of a row of taps go."""
-    return max(2, -(-columns // MAX_COLUMN_TERMS))
+    return max(2, -(-columns // column_terms(lanes, itemsize)))
+
+
+def column_terms(lanes: Lanes, itemsize: int) -> int:
+    """Terms of one fused sum over columns, which the L1 cache holds."""
+    values = [math.prod(shape) for shape in lanes]
+    as_many = math.prod(jnp.broadcast_shapes(*lanes)) == max(values)
+    least = LEAST_COLUMN_TERMS if as_many else LEAST_PRODUCT_TERMS
+    return min(MAX_COLUMN_TERMS, max(least, min(cached_terms(size * itemsize) for size in values)))
 
 
 def looped_gradients(
@@ -212,9 +249,11 @@ def looped_gradients(
     def sums(i: Any) -> list[list[Array]]:
         block = (lax.dynamic_slice_in_dim(a, i // across * images, images) for a in (x, g))
         x_cut, g_cut = (materialise(a, axis) for a in cut(i % across * columns, columns, *block))
-        return block_sums((*rows, window_of(columns)), lanes, x_cut, g_cut)
+        of_row = partial_sums((*rows, window_of(columns)), lanes, x_cut, g_cut)
+        return [of_row(lead) for lead in tap_leads(windows)]
 
-    dw = total_sums(add_in_loop(x.shape[0] // images * across, sums, x), axis)
+    of_rows = add_in_loop(x.shape[0] // images * across, sums, x)
+    dw = jnp.stack([sum_leading(parts, axis) for parts in of_rows])
     rest = last.out_size % columns
     if not rest:
         return dw

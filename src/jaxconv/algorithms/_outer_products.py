@@ -19,14 +19,15 @@ from .._patches import Tap, all_taps, pad_to_windows, tap_slice, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
-from ._lane_sums import add_in_chains, pad_axis, scale
-from ._lanes import MAX_COLUMN_TERMS, is_unrolled, tap_gradients
+from ._lane_sums import add_in_chains, cached_terms, pad_axis, scale
+from ._lanes import FOLDED_COLUMNS, MAX_COLUMN_TERMS, Lanes, is_unrolled, tap_gradients
 from ._stages import apart
 
 Term: TypeAlias = tuple[Tap, int]
 
 # Terms of one fused sum. With fewer, y is read and written more often; with 24 and more, thin layers took 1.1
-# to 1.5 times as long (2026-11-26, AMD EPYC Zen 4, as what follows).
+# to 1.5 times as long (2026-11-26, AMD EPYC Zen 4, as what follows). Those that the cache holds (`add_terms`)
+# took 0.5 to 0.9 of the time of all of them on 512 and 1,024 lanes.
 FUSED_TERMS = 16
 # Dense sums of so many terms are not padded: XLA vectorises them along positions where lanes are odd. They
 # took 0.4 to 1.2 times the time of padded ones, mostly 0.7, in 120 shapes of 1 to 3 channels and 2 to 60
@@ -34,6 +35,10 @@ FUSED_TERMS = 16
 FEW_TERMS, FEW_LANES = 32, 15
 # Terms that are all written out; each takes about 4 ms to compile.
 MAX_TERMS = 400
+# Terms of a dense kernel gradient that are written out; more are a loop over rows, copies of a thin x. Three
+# rows took 0.46 to 0.96 of the time of such a loop and 1.0 to 1.6 times its compile time, five and seven rows
+# 0.6 to 0.98 and 1.4 to 2.7 times (13 shapes of 1 to 16 channels, 2026-11-29, AMD EPYC Zen 4).
+MAX_DENSE_TERMS = 192
 # Other lanes are padded to whole vectors: 6 and 30 took 1.4 and 1.6 times the time of 8 and 32. Fewer than
 # the second are left to be vectorised along another axis.
 VECTOR_LANES, LEAST_LANES = 8, 4
@@ -87,7 +92,8 @@ def all_terms(problem: ConvProblem) -> list[Term]:
 def add_terms(
     problem: ConvProblem, terms: list[Term], fused: int, x: Array, w: Array, y: Array | None = None
 ) -> Array:
-    """y and the sum of `terms`, in equal parts that are summed apart."""
+    """y and the sum of `terms`, in equal parts that are summed apart, and that the L1 cache holds."""
+    fused = min(fused, cached_terms(w.shape[-1] * w.dtype.itemsize))
     size = -(-len(terms) // -(-len(terms) // fused))
     for start in range(0, len(terms), size):
         y = apart(functools.partial(add_part, problem, terms[start : start + size]))(x, w, y)
@@ -138,19 +144,29 @@ def correlate_outer_products(problem: ConvProblem, x: Array, g: Array) -> Array:
     acc = accumulator(problem)
     cin, _ = problem.channels_per_group
     x, g = x.astype(acc), g.astype(acc)
-    if problem.groups > 1 and is_unrolled(problem.windows):
+    if is_written_out(problem):
         return lane_gradients(problem, x, g, unrolled=True)
-    # Copies of a thin x, one for each row of taps, cost less than to compile every row.
     blocks = cached_blocks(problem, problem.kernel_size[-1] * cin * problem.out_channels // MAX_COLUMN_TERMS)
     return kernel_grad_in_blocks(problem, blocks, x, g, functools.partial(lane_gradients, unrolled=False))
 
 
 def lane_gradients(problem: ConvProblem, x: Array, g: Array, unrolled: bool) -> Array:
     """The kernel gradient, rows of taps written out or in a loop."""
-    cin, cout = problem.channels_per_group
-    lanes = ((problem.groups, cin, 1), (problem.groups, 1, cout))
-    dw = tap_gradients(problem.windows, lanes, x, g, unrolled)
+    dw = tap_gradients(problem.windows, product_lanes(problem), x, g, unrolled)
     return jnp.moveaxis(dw, -3, -2).reshape(problem.kernel_shape)
+
+
+def is_written_out(problem: ConvProblem) -> bool:
+    """Whether all rows of taps of a kernel gradient are written out: of groups, and few of a dense one."""
+    rows, columns = problem.taps // problem.kernel_size[-1], problem.output_size[-1]
+    few = rows * max(columns, FOLDED_COLUMNS) <= MAX_DENSE_TERMS
+    return is_unrolled(problem.windows) and (problem.groups > 1 or few)
+
+
+def product_lanes(problem: ConvProblem) -> Lanes:
+    """The lanes of x and g whose products are those of all channels in a group."""
+    cin, cout = problem.channels_per_group
+    return (problem.groups, cin, 1), (problem.groups, 1, cout)
 
 
 def count_terms(problem: ConvProblem, pass_: Pass) -> int:

@@ -24,7 +24,7 @@ from .._patches import Tap, all_taps, pad_to_windows
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._lane_sums import add_up, by_tap, scale
-from ._lanes import is_unrolled, tap_gradients
+from ._lanes import Lanes, is_unrolled, tap_gradients
 from ._outer_products import sum_in_loop, sum_terms
 from ._record import Algorithm
 
@@ -33,6 +33,10 @@ MAX_BORDER_TERMS = 160
 # Taps of one fused sum over a padded input: the columns that they read of 384 lanes lie in the L1 cache; 16
 # took up to 1.3 times as long (2026-11-26, AMD EPYC Zen 4).
 FUSED_TAPS = 10
+# Copies of g, at most, that a kernel gradient makes for the input channels of a group; more are broadcast, as
+# x is for output channels: 0.55 to 0.75 of the time of copies of x, 0.8 of five or more of g, 1.1 to 1.25 of
+# two to four (97 shapes, 2026-11-29, AMD EPYC Zen 4).
+MAX_COPIES = 4
 # Kernels with more taps loop over their rows and copy what a row reads. Compile time grows with every tap, to
 # 0.4 s; 75 to 196 taps written out took 0.6 to 0.9 of the loop's time (2026-11-26, AMD EPYC Zen 4).
 MAX_UNROLLED_TAPS = 200
@@ -60,10 +64,12 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
     acc = accumulator(problem)
-    x, g = (spread(a.astype(acc), lanes(problem)) for a in (x, g))
-    shape = (lanes(problem),)
-    dw = tap_gradients(problem.windows, (shape, shape), x, g, is_unrolled(problem.windows))
     cin, cout = problem.channels_per_group
+    x, g = x.astype(acc), g.astype(acc)
+    shapes: Lanes = (problem.groups, cin), (problem.groups, cout)
+    if cout == 1 and cin <= MAX_COPIES:
+        g, shapes = spread(g, problem.in_channels), ((problem.in_channels,),) * 2
+    dw = tap_gradients(problem.windows, shapes, x, g, is_unrolled(problem.windows))
     dw = dw.reshape(*problem.kernel_size, problem.groups, cin, cout)
     return jnp.moveaxis(dw, -2, -3).reshape(problem.kernel_shape)
 

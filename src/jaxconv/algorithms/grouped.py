@@ -44,13 +44,17 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
-    products = math.prod(problem.channels_per_group)
-    if products <= MAX_LANE_PRODUCTS and is_unrolled(problem.windows):
+    if is_on_lanes(problem):
         return correlate_outer_products(problem, x, g)
     if is_highest(problem.precision) or not lays_out_output(problem):
         return kernel_grad_by_products(problem, x, g)
     dw = kernel_grad_by_phases(problem.input_adjoint(), g, x, kernel_grad_by_products)
     return flip_and_swap(dw, problem.groups)
+
+
+def is_on_lanes(problem: ConvProblem) -> bool:
+    """Whether a kernel gradient is a sum of outer products."""
+    return math.prod(problem.channels_per_group) <= MAX_LANE_PRODUCTS and is_unrolled(problem.windows)
 
 
 def forward_by_products(problem: ConvProblem, x: Array, w: Array) -> Array:
