@@ -19,8 +19,8 @@ from ._lane_sums import pad_axis
 Source: TypeAlias = tuple[Array, int]
 
 # Output columns on one side, at most, whose taps beyond the border are padding within the sum. XLA vectorises
-# the loop along lanes where such conditions are few: one column on either side took 0.6 to 1.0 of the time of
-# padded copies, two or three 1.3 to 2.6 times as long (30 shapes, 2026-11-29, AMD EPYC Zen 4, AVX-512).
+# the loop along lanes where such conditions are few: one column on either side took 0.6 to 1.2 of the time of
+# padded copies, mostly 0.85, two or three 1.3 to 2.7 times as long (23 shapes, 2026-11-29, AMD EPYC Zen 4).
 FUSED_BORDER = 1
 
 

@@ -172,8 +172,8 @@ def cached_images(x: Array, g: Array) -> Any:
 def block_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -> Array:
     """`row_gradients` written out, one row of taps after another.
 
-    Side by side, XLA keeps the partial sums of all of them: K times the memory, and 1.0 to 1.3 times the time
-    (18 shapes with groups, 2026-11-29, AMD EPYC Zen 4).
+    Side by side, XLA keeps the partial sums of all of them: K times the memory, and 0.9 to 1.6 times the time
+    (17 shapes with groups, 2026-11-29, AMD EPYC Zen 4).
     """
     sums = partial_sums(windows, lanes, x, g)
 

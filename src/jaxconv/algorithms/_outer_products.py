@@ -27,7 +27,7 @@ Term: TypeAlias = tuple[Tap, int]
 
 # Terms of one fused sum. With fewer, y is read and written more often; with 24 and more, thin layers took 1.1
 # to 1.5 times as long (2026-11-26, AMD EPYC Zen 4, as what follows). Those that the cache holds (`add_terms`)
-# took 0.5 to 0.9 of the time of all of them on 512 and 1,024 lanes.
+# took 0.4 to 0.9 of the time of all of them on 512 and 1,024 lanes (2026-11-29).
 FUSED_TERMS = 16
 # Dense sums of so many terms are not padded: XLA vectorises them along positions where lanes are odd. They
 # took 0.4 to 1.2 times the time of padded ones, mostly 0.7, in 120 shapes of 1 to 3 channels and 2 to 60
@@ -36,8 +36,8 @@ FEW_TERMS, FEW_LANES = 32, 15
 # Terms that are all written out; each takes about 4 ms to compile.
 MAX_TERMS = 400
 # Terms of a dense kernel gradient that are written out; more are a loop over rows, copies of a thin x. Three
-# rows took 0.46 to 0.96 of the time of such a loop and 1.0 to 1.6 times its compile time, five and seven rows
-# 0.6 to 0.98 and 1.4 to 2.7 times (13 shapes of 1 to 16 channels, 2026-11-29, AMD EPYC Zen 4).
+# rows took 0.45 to 0.86 of the time of such a loop and 0.9 to 1.8 times its compile time, five and seven rows
+# 0.7 to 0.98 and 1.3 to 2.4 times (13 shapes of 1 to 16 channels, 2026-11-29, AMD EPYC Zen 4).
 MAX_DENSE_TERMS = 192
 # Other lanes are padded to whole vectors: 6 and 30 took 1.4 and 1.6 times the time of 8 and 32. Fewer than
 # the second are left to be vectorised along another axis.

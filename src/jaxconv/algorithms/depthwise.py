@@ -34,7 +34,7 @@ MAX_BORDER_TERMS = 160
 # took up to 1.3 times as long (2026-11-26, AMD EPYC Zen 4).
 FUSED_TAPS = 10
 # Copies of g, at most, that a kernel gradient makes for the input channels of a group; more are broadcast, as
-# x is for output channels: 0.55 to 0.75 of the time of copies of x, 0.8 of five or more of g, 1.1 to 1.25 of
+# x is for output channels: 0.55 to 0.75 of the time of copies of x, 0.8 of five or more of g, 1.1 to 1.3 of
 # two to four (97 shapes, 2026-11-29, AMD EPYC Zen 4).
 MAX_COPIES = 4
 # Kernels with more taps loop over their rows and copy what a row reads. Compile time grows with every tap, to
