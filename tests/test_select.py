@@ -116,6 +116,7 @@ CHOICES = [
     ((4, 7, 7, 288), (5, 5, 24, 288), {"groups": 12}, ("winograd", "winograd", "outer")),
     ((1, 56, 56, 256), (3, 3, 8, 1024), {"groups": 32}, ("outer", "outer", "gemm")),
     ((1, 40, 40, 256), (3, 3, 8, 1024), {"groups": 32}, "outer"),
+    ((8, 28, 28, 512), (3, 3, 8, 512), {"groups": 64}, "outer"),
     ((1, 24, 24, 64), (3, 3, 16, 128), {"groups": 4, "strides": 2}, ("outer", "outer", "gemm")),
     ((2, 24, 24, 64), (3, 3, 16, 128), {"groups": 4, "strides": 2}, ("outer", "outer", "grouped")),
     # One channel for several lanes.

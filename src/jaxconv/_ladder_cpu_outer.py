@@ -157,24 +157,23 @@ def sums_are_few(problem: ConvProblem) -> bool:
     """Whether partial sums hold enough products each, and take little memory."""
     if not sums_take_little(problem):
         return False
-    sized = problem.sized()
-    sums = row_sums(sized) * sized.taps // sized.kernel_size[-1]
-    return sized.flops(Pass.KERNEL_GRAD) >= 2 * OUTER_GRADIENT_TERMS * sums
+    _, products = partial_sums(problem)
+    return products >= OUTER_GRADIENT_TERMS
 
 
 def sums_take_little(problem: ConvProblem) -> bool:
-    """Whether the partial sums of a row of taps take little memory, beside x, w and y too."""
-    sized = problem.sized()
-    if sized.is_empty:
+    """Whether the partial sums of a kernel gradient take little memory, beside x, w and y too."""
+    if problem.sized().is_empty:
         return False
-    most = min(OUTER_GRADIENT_BYTES, OUTER_GRADIENT_MEMORY * sized.io_bytes())
-    return row_sums(sized) * accumulator(problem).itemsize <= most
+    values, _ = partial_sums(problem)
+    most = min(OUTER_GRADIENT_BYTES, OUTER_GRADIENT_MEMORY * problem.sized().io_bytes())
+    return values * accumulator(problem).itemsize <= most
 
 
-def row_sums(problem: ConvProblem) -> int:
-    """Values of the partial sums of a row of taps."""
-    size = accumulator(problem).itemsize
-    return count_sums(problem.windows, problem.batch, product_lanes(problem), size)
+def partial_sums(problem: ConvProblem) -> tuple[int, float]:
+    """Values of the partial sums of a kernel gradient, and products that each holds."""
+    lanes, size = product_lanes(problem), accumulator(problem).itemsize
+    return count_sums(problem.windows, problem.sized().batch, lanes, size)
 
 
 def beats_outer(problem: ConvProblem, pass_: Pass, least: int) -> bool:

@@ -99,13 +99,21 @@ def folded_images(windows: Sequence[Window], batch: int) -> int:
     return next(n for n in range(max(1, most), 0, -1) if batch % n == 0)
 
 
-def count_sums(windows: Sequence[Window], batch: int, lanes: Lanes, itemsize: int) -> int:
-    """Values of the partial sums of a row of taps (`block_gradients`)."""
+def count_sums(windows: Sequence[Window], batch: int, lanes: Lanes, itemsize: int) -> tuple[int, float]:
+    """Values of the partial sums that are alive at once, and products that each holds.
+
+    These are the sums of a row of taps, in a loop over images those of all rows.
+    """
     *rows, last = windows
-    images = folded_images(windows, batch)
-    sums = last.size * len_parts(images * last.out_size, lanes, itemsize)
-    outputs = batch // images * math.prod(w.out_size for w in rows)
-    return outputs * sums * math.prod(jnp.broadcast_shapes(*lanes))
+    sizes = math.prod(w.in_size for w in windows), math.prod(w.out_size for w in windows)
+    values = sum(size * math.prod(shape) for size, shape in zip(sizes, lanes, strict=True))
+    block = cached_images(batch, values * itemsize)
+    alive = 1 if block == batch else math.prod(w.size for w in rows)
+    images = folded_images(windows, block)
+    columns = images * last.out_size
+    parts = len_parts(columns, lanes, itemsize)
+    outputs = block // images * math.prod(w.out_size for w in rows)
+    return alive * outputs * last.size * parts * math.prod(jnp.broadcast_shapes(*lanes)), columns / parts
 
 
 def tap_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array, unrolled: bool) -> Array:
@@ -119,7 +127,7 @@ def tap_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array, u
         return row_gradients(windows, lanes, x, g)
     x, windows = with_padding(x, windows)
     indices, row = tap_rows(windows)
-    images = cached_images(x, g)
+    images = cached_images(x.shape[0], image_bytes(x, g))
 
     def of_block(i: Any) -> Array:
         x_block, g_block = (lax.dynamic_slice_in_dim(a, i * images, images) for a in (x, g))
@@ -146,7 +154,7 @@ def row_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -
     A row holds the K taps of the last axis. For one output column they are neighbours in x, so that a slice
     of K columns of x times one column of g serves the whole row: [N, *R, K, *A] x [N, *R, 1, *B].
     """
-    outputs, images = windows[-1].out_size, cached_images(x, g)
+    outputs, images = windows[-1].out_size, cached_images(x.shape[0], image_bytes(x, g))
     if outputs > MAX_COLUMNS:
         sizes = range(BLOCK_COLUMNS, BLOCK_COLUMNS // 2, -1)
         columns = next((n for n in sizes if outputs % n == 0), BLOCK_COLUMNS)
@@ -157,12 +165,14 @@ def row_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -
     return block_gradients(windows, lanes, x, g)
 
 
-def cached_images(x: Array, g: Array) -> Any:
+def image_bytes(x: Array, g: Array) -> int:
+    return sum(math.prod(a.shape[1:]) * a.dtype.itemsize for a in (x, g))
+
+
+def cached_images(batch: Any, image_bytes: int) -> Any:
     """How many images at a time to sum over, so that every row of taps finds them in cache."""
-    batch = x.shape[0]
     if not isinstance(batch, int) or jax.default_backend() != "cpu":
         return batch
-    image_bytes = sum(math.prod(a.shape[1:]) * a.dtype.itemsize for a in (x, g))
     if batch * image_bytes <= WHOLE_BYTES:
         return batch
     most = max(1, CACHED_BYTES // image_bytes)
