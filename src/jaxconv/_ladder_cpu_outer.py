@@ -56,8 +56,8 @@ OUTER_POINTWISE_SUM_PER_LANE = {Pass.FORWARD: 2, Pass.INPUT_GRAD: 16}
 
 # Of a kernel gradient in many groups: products of channels, at most, and products in each partial sum, at
 # least. Of partial sums, with one tap too: bytes over those of x, w and y, and bytes, at most; 22 MB, fresh
-# memory in every call, took up to 4.7 times the time of gemm. 68 random groups within these bounds took 0.63
-# of the time of the next best, 19 beyond them 1.5 times (2026-11-29, AMD EPYC Zen 4, AVX-512).
+# memory in every call, took up to 4.7 times the time of gemm. 69 random groups within these bounds took 0.64
+# of the time of the next best, 18 beyond them 1.5 times (2026-11-29, AMD EPYC Zen 4, AVX-512).
 OUTER_GROUP_GRADIENT_PRODUCTS, OUTER_GRADIENT_TERMS = 1024, 7
 OUTER_GRADIENT_MEMORY, OUTER_GRADIENT_BYTES = 3, 20 << 20
 
@@ -65,10 +65,11 @@ OUTER_GRADIENT_MEMORY, OUTER_GRADIENT_BYTES = 3, 20 << 20
 # has fewer. From races over 852 shapes of 1 to 32 channels: in the 400 that these numbers and those of banded
 # changed, 0.87 of the time and 0.68 of the compile time (2026-11-27, AMD EPYC Zen 3).
 OUTER_GRADIENT_CHANNELS, OUTER_GRADIENT_PATCH = 16, 100
-# Where patches are smaller: output channels, at least and at most, and products of channels, at most, in a
-# loop over rows of taps and where these are written out: 0.79 of the time, mostly gemm's, in 28 passes of
+# Where patches are smaller: output channels, at least and at most, and products of channels, at most, where
+# rows of taps are written out and in a loop over them: 0.79 of the time, mostly gemm's, in 28 passes of
 # random shapes (0.61 to 1.12, 2026-11-29, AMD EPYC Zen 4, AVX-512).
-OUTER_GRADIENT_LANES, OUTER_GRADIENT_PRODUCTS = (6, 32), {False: 16, True: 400}
+OUTER_GRADIENT_LEAST, OUTER_GRADIENT_MOST = 6, 32
+OUTER_GRADIENT_PRODUCTS, OUTER_GRADIENT_LOOP_PRODUCTS = 400, 16
 
 
 def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
@@ -91,7 +92,7 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
         if summed > per_lane * lanes or terms > (MAX_LANE_TERMS if view else MAX_TERMS):
             return False
         if summed == 1:
-            return lanes > 1 and lanes % OUTER_SPREAD_LANES == 0
+            return lanes % OUTER_SPREAD_LANES == 0
         return not beats_outer(problem, pass_, OUTER_GROUPS_WINOGRAD_SAVINGS)
     if summed == 1 and (lanes == 1 or (lanes < OUTER_LANES and terms <= LANE_FEW_TERMS)):
         return False
@@ -138,9 +139,10 @@ def suits_outer_gradient(problem: ConvProblem) -> bool:
         return False
     if max(cin, cout) <= OUTER_GRADIENT_CHANNELS and problem.taps * min(cin, cout) >= OUTER_GRADIENT_PATCH:
         return True
-    least, most = OUTER_GRADIENT_LANES
-    products = OUTER_GRADIENT_PRODUCTS[is_written_out(problem)]
-    return least <= cout <= most and cin * cout <= products and sums_are_few(problem)
+    most = OUTER_GRADIENT_PRODUCTS if is_written_out(problem) else OUTER_GRADIENT_LOOP_PRODUCTS
+    if not OUTER_GRADIENT_LEAST <= cout <= OUTER_GRADIENT_MOST or cin * cout > most:
+        return False
+    return sums_are_few(problem)
 
 
 def suits_outer_group_gradient(problem: ConvProblem) -> bool:
@@ -157,7 +159,7 @@ def sums_are_few(problem: ConvProblem) -> bool:
     """Whether partial sums hold enough products each, and take little memory."""
     if not sums_take_little(problem):
         return False
-    _, products = partial_sums(problem)
+    _, products = count_partial_sums(problem)
     return products >= OUTER_GRADIENT_TERMS
 
 
@@ -165,12 +167,12 @@ def sums_take_little(problem: ConvProblem) -> bool:
     """Whether the partial sums of a kernel gradient take little memory, beside x, w and y too."""
     if problem.sized().is_empty:
         return False
-    values, _ = partial_sums(problem)
+    values, _ = count_partial_sums(problem)
     most = min(OUTER_GRADIENT_BYTES, OUTER_GRADIENT_MEMORY * problem.sized().io_bytes())
     return values * accumulator(problem).itemsize <= most
 
 
-def partial_sums(problem: ConvProblem) -> tuple[int, float]:
+def count_partial_sums(problem: ConvProblem) -> tuple[int, float]:
     """Values of the partial sums of a kernel gradient, and products that each holds."""
     lanes, size = product_lanes(problem), accumulator(problem).itemsize
     return count_sums(problem.windows, problem.sized().batch, lanes, size)

@@ -90,30 +90,29 @@ def is_unrolled(windows: Sequence[Window]) -> bool:
     return columns * math.prod(w.size for w in rows) <= MAX_UNROLLED_TERMS
 
 
-def folded_images(windows: Sequence[Window], batch: int) -> int:
+def folded_images(windows: Sequence[Window], columns: int, batch: int) -> int:
     """How many blocks of images to sum over like columns, so that narrow outputs leave few partial sums."""
     if not isinstance(batch, int):
         return 1
-    *rows, last = windows
-    most = min(FOLDED_COLUMNS, MAX_UNROLLED_TERMS // math.prod(w.size for w in rows)) // last.out_size
+    most = min(FOLDED_COLUMNS, MAX_UNROLLED_TERMS // len(tap_leads(windows))) // columns
     return next(n for n in range(max(1, most), 0, -1) if batch % n == 0)
 
 
 def count_sums(windows: Sequence[Window], batch: int, lanes: Lanes, itemsize: int) -> tuple[int, float]:
     """Values of the partial sums that are alive at once, and products that each holds.
 
-    These are the sums of a row of taps, in a loop over images those of all rows.
+    These are the sums of a row of taps, in a loop over images or columns those of all rows.
     """
     *rows, last = windows
     sizes = math.prod(w.in_size for w in windows), math.prod(w.out_size for w in windows)
     values = sum(size * math.prod(shape) for size, shape in zip(sizes, lanes, strict=True))
-    block = cached_images(batch, values * itemsize)
-    alive = 1 if block == batch else math.prod(w.size for w in rows)
-    images = folded_images(windows, block)
-    columns = images * last.out_size
-    parts = len_parts(columns, lanes, itemsize)
-    outputs = block // images * math.prod(w.out_size for w in rows)
-    return alive * outputs * last.size * parts * math.prod(jnp.broadcast_shapes(*lanes)), columns / parts
+    images, columns = summed_at_once(windows, batch, values * itemsize)
+    alive = 1 if (images, columns) == (batch, last.out_size) else len(tap_leads(windows))
+    folded = folded_images(windows, columns, images)
+    parts = len_parts(folded * columns, lanes, itemsize)
+    outputs = images // folded * math.prod(w.out_size for w in rows)
+    sums = alive * outputs * last.size * parts * math.prod(jnp.broadcast_shapes(*lanes))
+    return sums, folded * columns / parts
 
 
 def tap_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array, unrolled: bool) -> Array:
@@ -154,28 +153,35 @@ def row_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -
     A row holds the K taps of the last axis. For one output column they are neighbours in x, so that a slice
     of K columns of x times one column of g serves the whole row: [N, *R, K, *A] x [N, *R, 1, *B].
     """
-    outputs, images = windows[-1].out_size, cached_images(x.shape[0], image_bytes(x, g))
-    if outputs > MAX_COLUMNS:
-        sizes = range(BLOCK_COLUMNS, BLOCK_COLUMNS // 2, -1)
-        columns = next((n for n in sizes if outputs % n == 0), BLOCK_COLUMNS)
+    images, columns = summed_at_once(windows, x.shape[0], image_bytes(x, g))
+    if columns < windows[-1].out_size:
         x, windows = with_padding(x, windows)
-        return looped_gradients(windows, lanes, x, g, images, columns)
-    if images != x.shape[0]:
-        return looped_gradients(windows, lanes, x, g, images, outputs)
-    return block_gradients(windows, lanes, x, g)
+    elif images == x.shape[0]:
+        return block_gradients(windows, lanes, x, g)
+    return looped_gradients(windows, lanes, x, g, images, columns)
+
+
+def summed_at_once(windows: Sequence[Window], batch: Any, each_bytes: int) -> tuple[Any, int]:
+    """Images and output columns that are summed over at a time, an image of x and g taking `each_bytes`."""
+    images, outputs = cached_images(batch, each_bytes), windows[-1].out_size
+    if outputs <= MAX_COLUMNS:
+        return images, outputs
+    sizes = range(BLOCK_COLUMNS, BLOCK_COLUMNS // 2, -1)
+    return images, next((n for n in sizes if outputs % n == 0), BLOCK_COLUMNS)
 
 
 def image_bytes(x: Array, g: Array) -> int:
+    """Bytes of one image of both."""
     return sum(math.prod(a.shape[1:]) * a.dtype.itemsize for a in (x, g))
 
 
-def cached_images(batch: Any, image_bytes: int) -> Any:
+def cached_images(batch: Any, each_bytes: int) -> Any:
     """How many images at a time to sum over, so that every row of taps finds them in cache."""
     if not isinstance(batch, int) or jax.default_backend() != "cpu":
         return batch
-    if batch * image_bytes <= WHOLE_BYTES:
+    if batch * each_bytes <= WHOLE_BYTES:
         return batch
-    most = max(1, CACHED_BYTES // image_bytes)
+    most = max(1, CACHED_BYTES // each_bytes)
     return next(n for n in range(min(most, batch), 0, -1) if batch % n == 0)
 
 
@@ -205,7 +211,7 @@ def tap_leads(windows: Sequence[Window]) -> list[Tap]:
 def partial_sums(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -> Callable[[Tap], list[Array]]:
     """A function that gives some arrays `[N', *R, K, *L]` that add up to the gradient of a row of taps."""
     columns = windows[-1].out_size
-    images = folded_images(windows, x.shape[0])
+    images = folded_images(windows, columns, x.shape[0])
     spots = [(i, j) for i in range(images) for j in range(columns)]
     length = -(-len(spots) // len_parts(len(spots), lanes, x.dtype.itemsize))
     sources = column_sources(windows, x)
