@@ -189,9 +189,10 @@ def test_networks_take_the_same_step_in_both_libraries(name: str, speed: Any) ->
 def test_a_record_holds_every_figure(workload: Any, name: str, dtype: str, speed: Any) -> None:
     records = speed("records")
     settings = records.Settings(("lax",), ("auto", "gemm"), repeats=3, budget_s=0.2)
-    measured = records.measure(workload, name, dtype, settings)
+    job = (workload, name, dtype)
+    (measured,) = records.measure([job], settings, print)
     assert measured.failures == {}
-    first, *_ = found = records.to_records(workload, name, dtype, measured, settings.algorithms)
+    first, *_ = found = records.to_records(job, measured, settings.algorithms)
     is_conv = isinstance(workload, ConvWorkload)
     assert [r["algorithm"] for r in found] == (["auto", "gemm"] if is_conv else ["auto"])
     limit = {"float32": 1e-5, "bfloat16": 3e-2, "float64": 1e-13}[dtype]
@@ -208,7 +209,7 @@ def test_a_record_holds_every_figure(workload: Any, name: str, dtype: str, speed
 def test_compiler_options_reach_both_libraries(speed: Any) -> None:
     records = speed("records")
     settings = records.Settings(("lax",), ("auto",), repeats=3, budget_s=0.1, compiler_options={"no_such": 1})
-    measured = records.measure(LAYER, "forward", "float32", settings)
+    (measured,) = records.measure([(LAYER, "forward", "float32")], settings, print)
     assert measured.failures.keys() == {"lax", "auto"}
     assert all("no_such" in reason for reason in measured.failures.values())
 
@@ -216,9 +217,10 @@ def test_compiler_options_reach_both_libraries(speed: Any) -> None:
 def test_a_failing_peer_is_reported_and_the_others_are_timed(speed: Any) -> None:
     records = speed("records")
     settings = records.Settings(("lax",), ("no such algorithm",), repeats=3, budget_s=0.1)
-    measured = records.measure(LAYER, "forward", "float32", settings)
+    job = (LAYER, "forward", "float32")
+    (measured,) = records.measure([job], settings, print)
     assert "no such algorithm" in measured.failures["no such algorithm"]
-    (record,) = records.to_records(LAYER, "forward", "float32", measured, settings.algorithms)
+    (record,) = records.to_records(job, measured, settings.algorithms)
     assert record["time_ms"]["lax"] > 0 and record["time_ms"]["jaxconv"] is None
 
 
@@ -234,7 +236,7 @@ def test_auto_shares_the_clock_of_the_algorithm_it_chose(speed: Any) -> None:
     records._share_the_clock(measured)
     assert measured.chosen == "gemm"
     assert measured.candidates["auto"].task is measured.candidates["gemm"].task
-    assert len(measured.tasks()) == 3
+    assert len(measured.race().others) == 3
 
 
 def test_an_explicit_algorithm_rules_the_pass_that_is_timed(speed: Any) -> None:
@@ -255,10 +257,31 @@ def test_rounds_interleave_and_slow_functions_get_fewer(speed: Any) -> None:
 
     # Above the threshold of slow calls: no warm call and no calibration, so calls are samples.
     first, a, b = task("torch", 1.0), task("a", 1.0), task("b", 1000.0)
-    measure.interleave(first, [a, b], repeats=5, budget_s=100.0)
+    race = measure.Race(first, [a, b])
+    race.calibrate(repeats=5, budget_s=100.0)
+    race.run()
     assert " ".join(calls) == "torch a b torch b a torch a b torch a torch a"
     assert (first.rounds, a.rounds, b.rounds) == (5, 5, measure.LEAST_REPEATS)
     assert [len(t.samples_ms) for t in (first, a, b)] == [5, 5, 3]
+
+
+def test_jobs_are_timed_in_sweeps_each_a_share_of_the_rounds(
+    speed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, records = speed("measure"), speed("records")
+    calls: list[str] = []
+
+    def prepared(workload: Any, *_: Any) -> Any:
+        # Above the threshold of slow calls, so that calls are samples.
+        task = measure.Task("", lambda: calls.append(workload), lambda _: None, call_s=1.0)
+        return records.Measured({"lax": records.Candidate(task, None, 0.0)})
+
+    monkeypatch.setattr(records, "prepare", prepared)
+    settings = records.Settings((), (), repeats=7, budget_s=100.0)
+    ticks: list[Any] = []
+    records.measure([("a", "", ""), ("b", "", "")], settings, ticks.append)
+    assert " ".join(calls) == "a a a b b b a a b b a a b b"
+    assert [name for name, *_ in ticks] == ["a", "b"] * (1 + measure.SWEEPS)
 
 
 @pytest.mark.parametrize(("warm_s", "warm_calls"), [(0.0, 1), (0.025, 3)])

@@ -81,7 +81,7 @@ def measure(sweep: str, value: int, rounds: int, roof: dict[str, Any]) -> list[d
                 "temporary_bytes": int(compiled.memory_analysis().temp_size_in_bytes),
                 "least_ms": least_ms(plan[name].flops, plan[name].io_bytes, "float32", roof),
             })  # fmt: skip
-    interleave(None, tasks, rounds, BUDGET_S)
+    interleave(tasks, rounds, BUDGET_S)
     for record, task in zip(records, tasks, strict=True):
         record["ms"] = min(task.samples_ms)  # the machine is shared, and disturbance only adds
     return records

@@ -1,5 +1,8 @@
 """The clock: several functions timed in turns, so that a slow minute of the machine hits them all.
 
+A slow second hits some of them alone. Races are therefore run in sweeps, a few rounds of each and then a few
+more of each, so that it spoils less than half the samples of any function, and not its median.
+
 PyTorch's threads go on spinning after a call. Each round therefore runs PyTorch first, then sleeps, and every
 function runs off the clock for WARM_S right before it is timed: after a pause, or after a function of one
 thread, a system needs tens of milliseconds to spread the threads of the next over the cores again.
@@ -23,6 +26,10 @@ SETTLE_S = 5e-3
 # 2026-11-28, AMD EPYC Zen 4).
 WARM_S = 60e-3
 SLOW_CALL_S = 0.3
+# A shared machine has phases of 1.5 s, one or two a minute, in which programs of many small kernels take 3 to 5
+# times as long and those of a single one 1.1 times. A race of 7 rounds lasts as long as that (2026-11-29, AMD
+# EPYC Zen 4, five passes timed on end for three minutes).
+SWEEPS = 3
 
 
 @dataclass
@@ -91,16 +98,36 @@ class Task:
         return (high - low) / self.time_ms
 
 
-def interleave(first: Task | None, tasks: Sequence[Task], repeats: int, budget_s: float) -> None:
-    """Fill every task's samples: each round `first` (PyTorch), a pause, `tasks` in rotation."""
-    everyone = [*([first] if first else []), *tasks]
-    for task in everyone:
-        task.calibrate(repeats, budget_s)
-    for turn in range(max((task.rounds for task in everyone), default=0)):
-        if first and turn < first.rounds:
-            first.sample()
-            time.sleep(SETTLE_S)
-        shift = turn % max(1, len(tasks))
-        for task in (*tasks[shift:], *tasks[:shift]):
-            if turn < task.rounds:
-                task.sample()
+@dataclass
+class Race:
+    """Functions that take turns: each round `first` (PyTorch), a pause, `others` in rotation."""
+
+    first: Task | None
+    others: Sequence[Task]
+
+    def calibrate(self, repeats: int, budget_s: float) -> None:
+        """Let every function choose its calls and rounds."""
+        for task in self._everyone():
+            task.calibrate(repeats, budget_s)
+
+    def run(self, sweep: int = 0, sweeps: int = 1) -> None:
+        """One sweep's share of the rounds: every `sweeps`-th of them."""
+        rounds = max((task.rounds for task in self._everyone()), default=0)
+        for turn in range(sweep, rounds, sweeps):
+            if self.first and turn < self.first.rounds:
+                self.first.sample()
+                time.sleep(SETTLE_S)
+            shift = turn % max(1, len(self.others))
+            for task in (*self.others[shift:], *self.others[:shift]):
+                if turn < task.rounds:
+                    task.sample()
+
+    def _everyone(self) -> list[Task]:
+        return [*([self.first] if self.first else []), *self.others]
+
+
+def interleave(tasks: Sequence[Task], repeats: int, budget_s: float) -> None:
+    """Fill every task's samples, one round after another."""
+    race = Race(None, tasks)
+    race.calibrate(repeats, budget_s)
+    race.run()

@@ -1,4 +1,4 @@
-"""One case, one pass, one dtype: draw data, build the peers, time them in turns, check values."""
+"""Jobs, each a case, a pass and a dtype: draw data, build the peers, check values, time them in turns."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import numpy as np
 
 from jax_peer import LAX, Compiled, Operations, compile_pass, jaxconv_operations, step_function
 from jaxconv._workload import ConvWorkload, PoolWorkload, StepWorkload, Workload
-from measure import SLOW_CALL_S, Task, interleave
+from measure import SLOW_CALL_S, SWEEPS, Race, Task
 from nets import NETS, draw
 
 LEARNING_RATE = 0.01
 TRIALS = 3
 PEERS = ("jaxconv", "lax", "torch")
 Arrays: TypeAlias = tuple[Any, ...]
+Job: TypeAlias = tuple[Workload, str, str]
 Record: TypeAlias = dict[str, Any]
 
 
@@ -55,9 +56,9 @@ class Measured:
     skipped: dict[str, str] = field(default_factory=dict)
     chosen: str | None = None
 
-    def tasks(self) -> list[Task]:
-        """Every clock once."""
-        return list({id(c.task): c.task for c in self.candidates.values()}.values())
+    def race(self) -> Race:
+        """Every clock once, PyTorch's first."""
+        return Race(self.torch, list({id(c.task): c.task for c in self.candidates.values()}.values()))
 
 
 def has_torch() -> bool:
@@ -218,8 +219,24 @@ def _torch_task(workload: Workload, pass_name: str, arguments: Arrays, measured:
         return None
 
 
-def measure(workload: Workload, pass_name: str, dtype: str, settings: Settings) -> Measured:
-    """Time every peer on one pass and compare each JAX result with float64."""
+def measure(jobs: Sequence[Job], settings: Settings, tick: Callable[[Job], object]) -> list[Measured]:
+    """Build the peers of all jobs, then time them in sweeps over the jobs; `tick(job)` after each share."""
+    measured = []
+    for job in jobs:
+        measured.append(prepare(*job, settings))
+        tick(job)
+    races = [peers.race() for peers in measured]
+    for sweep in range(SWEEPS):
+        for job, race in zip(jobs, races, strict=True):
+            if sweep == 0:
+                race.calibrate(settings.repeats, settings.budget_s)
+            race.run(sweep, SWEEPS)
+            tick(job)
+    return measured
+
+
+def prepare(workload: Workload, pass_name: str, dtype: str, settings: Settings) -> Measured:
+    """Compile every peer of one pass and compare each JAX result with float64."""
     measured = Measured()
     drawn = draw_arguments(workload, dtype)
     reference = float64_reference(workload, pass_name, drawn)
@@ -227,9 +244,8 @@ def measure(workload: Workload, pass_name: str, dtype: str, settings: Settings) 
         arguments = to_jax(workload, drawn)
         error_of = partial(relative_error, workload, drawn, reference)
         _jax_candidates(workload, pass_name, arguments, settings, error_of, measured)
-        if "torch" in settings.peers:
-            measured.torch = _torch_task(workload, pass_name, drawn, measured)
-        interleave(measured.torch, measured.tasks(), settings.repeats, settings.budget_s)
+    if "torch" in settings.peers:
+        measured.torch = _torch_task(workload, pass_name, drawn, measured)
     return measured
 
 
@@ -255,12 +271,10 @@ def _rounded(value: float) -> float:
     return value if isinstance(value, int) else float(f"{value:.5g}")
 
 
-def to_records(
-    workload: Workload, pass_name: str, dtype: str, measured: Measured, algorithms: Sequence[str]
-) -> list[Record]:
+def to_records(job: Job, measured: Measured, algorithms: Sequence[str]) -> list[Record]:
     """One JSON record for each algorithm that ran; each repeats lax's and PyTorch's figures."""
     names = [name for name in algorithms if name in measured.candidates]
-    return [_record(workload, pass_name, dtype, measured, name) for name in names or ["auto"]]
+    return [_record(*job, measured, name) for name in names or ["auto"]]
 
 
 def _record(workload: Workload, pass_name: str, dtype: str, measured: Measured, algorithm: str) -> Record:

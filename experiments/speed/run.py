@@ -7,7 +7,8 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import jaxconv
 from jaxconv._workload import Workload
 from jaxconv._workloads import select
 from machine import cores, describe, roofline
-from records import Record, Settings, has_torch, measure, to_records
+from measure import SWEEPS
+from records import Job, Record, Settings, has_torch, measure, to_records
 from report import full_report
 
 try:
@@ -26,6 +28,7 @@ except ImportError:  # the bar comes with the `bench` extra; the figures do not 
     tqdm = None
 
 NO_MATCH = "No name, pass and type match these expressions; the names are in src/jaxconv/_workloads.py."
+GROUP = 12  # jobs whose data and programs are held at once
 SETS = ("full", "quick", "unseen", "fresh", "ends", "small", "reports", "all")
 
 
@@ -63,10 +66,10 @@ def peer_names(option: str) -> tuple[str, ...]:
     return peers
 
 
-def jobs(options: argparse.Namespace) -> list[tuple[Workload, str, str]]:
+def jobs(options: argparse.Namespace) -> list[Job]:
     """Every (case, pass, dtype) that the options ask for."""
 
-    def of(workload: Workload) -> Iterator[tuple[Workload, str, str]]:
+    def of(workload: Workload) -> Iterator[Job]:
         for dtype, name in itertools.product(workload.dtypes, workload.passes):
             if re.search(options.passes, name) and re.search(options.dtypes, dtype):
                 yield workload, name, dtype
@@ -74,14 +77,20 @@ def jobs(options: argparse.Namespace) -> list[tuple[Workload, str, str]]:
     return [job for workload in select(options.set, options.cases) for job in of(workload)]
 
 
-def progress(todo: list[tuple[Workload, str, str]]) -> Iterable[tuple[Workload, str, str]]:
+@contextmanager
+def progress(jobs: int) -> Iterator[Callable[[Job], object]]:
+    """A bar, as what moves it: each job is built once and timed in every sweep."""
     if tqdm is None:
-        yield from todo
+        yield lambda job: None
         return
-    with tqdm(todo, unit="pass") as bar:
-        for job in bar:
+    shares = jobs * (1 + SWEEPS)
+    with tqdm(total=shares, bar_format="{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}") as bar:
+
+        def tick(job: Job) -> None:
             bar.set_description(f"{job[0].name} {job[1]} {job[2]}"[:48].ljust(48))
-            yield job
+            bar.update()
+
+        yield tick
 
 
 def save_json(path: Path | None, records: list[Record], meta: dict[str, Any]) -> None:
@@ -105,10 +114,12 @@ def main(arguments: list[str]) -> int:
         raise SystemExit(NO_MATCH)
     meta["roofline"] = roofline(sorted({dtype for _, _, dtype in todo}))
     records: list[Record] = []
-    for workload, name, dtype in progress(todo):
-        measured = measure(workload, name, dtype, settings)
-        records += to_records(workload, name, dtype, measured, names)
-        save_json(options.json, records, meta)
+    with progress(len(todo)) as tick:
+        for start in range(0, len(todo), GROUP):
+            group = todo[start : start + GROUP]
+            for job, measured in zip(group, measure(group, settings, tick), strict=True):
+                records += to_records(job, measured, names)
+            save_json(options.json, records, meta)
     print(full_report(records, meta["roofline"]))
     if options.plot:
         from plot import draw_ratios
