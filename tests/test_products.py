@@ -32,7 +32,6 @@ THIN_OUTPUT: dict[str, Description] = {
     "valid": ((2, 9, 8, 9), (3, 4, 9, 2), 1, {"padding": "VALID"}),
     "strided": ((2, 9, 10, 8), (3, 5, 8, 3), 1, {"strides": (2, 3)}),
     "strided_on_one_axis": ((2, 9, 10, 16), (3, 2, 16, 3), 1, {"strides": (1, 3), "padding": "VALID"}),
-    "stride_above_kernel": ((2, 11, 10, 8), (2, 1, 8, 2), 1, {"strides": (3, 3), "padding": 1}),
     "dilated": ((2, 9, 10, 5), (3, 2, 5, 2), 1, {"kernel_dilation": (2, 3)}),
     "cropped": ((2, 9, 9, 6), (3, 3, 6, 2), 1, {"strides": 2, "padding": [(3, -1), (-2, 4)]}),
     "transposed": ((2, 5, 4, 8), (3, 4, 8, 2), 1, {"input_dilation": (2, 3), "padding": [(2, 1), (0, 3)]}),
@@ -51,6 +50,11 @@ THIN_INPUT: dict[str, Description] = {
     "nearly_as_thin_strided": ((2, 9, 10, 4), (3, 5, 4, 2), 1, {"strides": 2}),
     "many_rows": ((2, 12, 9, 3), (17, 3, 3, 5), 1, {"strides": (1, 2)}),
     "many_rows_of_a_volume": ((2, 5, 6, 7, 2), (3, 3, 2, 2, 4), 1, {"strides": (2, 1, 1)}),
+    "stride_above_kernel": ((2, 11, 10, 8), (2, 1, 8, 2), 1, {"strides": (3, 3), "padding": 1}),
+    "tiles_with_holes": ((2, 11, 10, 8), (3, 3, 8, 2), 1, {"strides": 3, "kernel_dilation": 2}),
+    "padded_tiles": ((3, 7, 9, 8), (2, 3, 8, 2), 1, {"strides": (2, 3), "padding": [(1, 0), (1, 2)]}),
+    "rows_left_out": ((2, 13, 10, 6), (1, 4, 6, 5), 1, {"strides": (4, 2)}),
+    "rows_left_out_of_a_volume": ((2, 9, 8, 7, 4), (1, 2, 3, 4, 5), 1, {"strides": (3, 3, 2)}),
     "many_classes": ((2, 17, 16, 8), (5, 4, 8, 2), 1, {"strides": 4}),
 }
 # The kernel has more values than any patches.
@@ -65,20 +69,24 @@ by_algorithm = pytest.mark.parametrize("algorithm", [gemm.ALGORITHM, banded.ALGO
 @by_algorithm
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_values(name: str, algorithm: Algorithm) -> None:
-    if algorithm is banded.ALGORITHM and name == "thin_output_dilated":
-        assert algorithm.supports(problem_and_data(PROBLEMS[name])[0], Pass.FORWARD)
+    problem, _, _ = problem_and_data(PROBLEMS[name])
+    if algorithm is banded.ALGORITHM and problem.windows[-1].dilation > 1:
+        assert algorithm.supports(problem, Pass.FORWARD)
         return
     check(algorithm, PROBLEMS[name])
 
 
 @by_algorithm
 @pytest.mark.parametrize("block_bytes", [1, 8000], ids=["rows", "images"])
-@pytest.mark.parametrize("name", ["thin_output_dense", "thin_output_strided", "thin_output_line"])
+@pytest.mark.parametrize(
+    "name", ["thin_output_dense", "thin_output_strided", "thin_output_line", "padded_tiles", "rows_left_out"]
+)
 def test_values_block_by_block(
     name: str, block_bytes: int, algorithm: Algorithm, limits: pytest.MonkeyPatch
 ) -> None:
     limits.setattr(_products, "BLOCK_BYTES", block_bytes)
     limits.setattr(_products, "KERNEL_PATCHES", 0)
+    limits.setattr(gemm, "PADDED_BYTES", 0)
     check(algorithm, PROBLEMS[name])
     if block_bytes == 1 or (algorithm is gemm.ALGORITHM and name == "thin_output_dense"):
         assert "scan" in check_structure(algorithm, PROBLEMS[name], Pass.FORWARD)
@@ -156,6 +164,27 @@ def test_a_matrix_holds_no_more_rows_of_taps_than_xla_copies_in_one_loop(rows: i
     assert (jnp.concatenate(parts, -1) == patch_matrix(problem, bands, padded)).all()
     found = equations(traced(problem, Pass.FORWARD).jaxpr.jaxpr)
     assert [e.primitive.name for e in found].count("dot_general") == len(parts) == -(-rows // 8)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="blocks for a CPU's cache")
+@by_pass
+@pytest.mark.parametrize(("batch", "has_loop"), [(4, False), (6, True)])
+def test_a_large_input_is_not_padded_whole_for_one_product(batch: int, has_loop: bool, which: Pass) -> None:
+    """An image takes 3.3 MB; where its size is even it needs no padding."""
+    for size, pads in ((113, True), (114, False)):
+        problem, _ = make_problem((batch, size, size, 64), (2, 2, 64, 64), "float32", "float32", strides=2)
+        found = equations(traced(problem, which).jaxpr.jaxpr)
+        assert ("scan" in {e.primitive.name for e in found}) == (has_loop and pads)
+
+
+@pytest.mark.parametrize("which", [Pass.FORWARD, Pass.KERNEL_GRAD])
+@pytest.mark.parametrize(("rows", "stride"), [(1, 2), (2, 3), (2, 2)])
+def test_rows_that_no_output_reads_are_not_gathered(rows: int, stride: int, which: Pass) -> None:
+    """No array is larger than the patches, of which those of all rows are as many where each is read."""
+    problem, _ = make_problem((2, 60, 20, 4), (rows, 5, 4, 9), "float32", "float32", strides=(stride, 1))
+    found = equations(traced(problem, which).jaxpr.jaxpr)
+    largest = max(math.prod(v.aval.shape) for e in found for v in e.outvars)
+    assert largest == problem.batch * math.prod(problem.output_size) * problem.taps * 4
 
 
 @by_pass

@@ -26,9 +26,9 @@ SETTLE_S = 5e-3
 # 2026-11-28, AMD EPYC Zen 4).
 WARM_S = 60e-3
 SLOW_CALL_S = 0.3
-# A shared machine has phases of 1.5 s, one or two a minute, in which programs of many small kernels take 3 to 5
-# times as long and those of a single one 1.1 times. A race of 7 rounds lasts as long as that (2026-11-29, AMD
-# EPYC Zen 4, five passes timed on end for three minutes).
+# A shared machine has phases of 1.5 s, one or two a minute, in which programs of many small kernels take 3 to
+# 5 times as long and those of a single one 1.1 times. A race of 7 rounds lasts as long as that (2026-11-29,
+# AMD EPYC Zen 4, five passes timed on end for three minutes).
 SWEEPS = 3
 
 

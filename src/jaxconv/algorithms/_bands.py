@@ -30,10 +30,6 @@ from .._problem import ConvProblem
 from .._window import Window
 from ._stages import separately
 
-# Samples in a segment up to which one gather beats slices laid side by side: a copy of a slice pays for each
-# run that it starts, on one thread, a gather for each sample, on all. A gather of segments, whose rows are
-# then stacked, took 0.8 of the time of one of whole patches (142 passes, 2026-11-28, AMD EPYC Zen 4).
-GATHER_RUN = 256
 # Rows of taps in one matrix on a CPU: XLA stacks up to 8 arrays in one loop on all threads, at 18 to 25 GB/s,
 # and copies more of them one by one on one thread, at 2 to 8. In several matrices 36 passes with more rows
 # took 0.5 to 1.03 of the time (2026-11-28, AMD EPYC Zen 4; jax 0.10, and 0.12 copies alike).
@@ -70,6 +66,11 @@ class Bands:
         return [(p, min(self.hop, self.reach - p)) for p in range(0, self.reach, self.hop)]
 
     @property
+    def is_view(self) -> bool:
+        """Whether each segment is a part of a hop of its own."""
+        return len(self.chunks) == 1
+
+    @property
     def segment(self) -> int:
         """e, the samples in a segment."""
         return sum(length for _, length in self.chunks)
@@ -99,10 +100,20 @@ def patch_matrices(problem: ConvProblem, bands: Bands, x: Array) -> list[Array]:
 
 
 def _tap_rows(problem: ConvProblem, bands: Bands, x: Array) -> list[Array]:
-    """What each tap of all axes but the last reads: K arrays `[N, *M, Q, E C]`."""
+    """What each tap of all axes but the last reads: K arrays `[N, *M, Q, E C]`.
+
+    Taps share the segments of a row, gathered in a stage of its own (each would gather anew), unless strides
+    leave out so many rows that most are read once or never.
+    """
     others = problem.windows[:-1]
-    segments = _segments(bands, x)
-    return [_row_slice(segments, others, tap) for tap in all_taps([w.size for w in others])]
+    taps = list(all_taps([w.size for w in others]))
+    if math.prod(w.size * w.out_size for w in others) < math.prod(w.in_size for w in others):
+        return [_segments(bands, _row_slice(x, others, tap)) for tap in taps]
+    if bands.is_view or len(taps) == 1:
+        segments = _segments(bands, x)
+    else:
+        segments = separately(functools.partial(_segments, bands), x)
+    return [_row_slice(segments, others, tap) for tap in taps]
 
 
 def _side_by_side(rows: list[Array]) -> Array:
@@ -114,26 +125,26 @@ def _side_by_side(rows: list[Array]) -> Array:
 
 
 def _segments(bands: Bands, x: Array) -> Array:
-    """`[N, *H, W, C]` -> `[N, *H, Q, E C]`: chunks of one hop are reshapes, so a segment is a few of them.
-
-    A gather that several rows of taps read is a stage of its own: each would gather anew.
-    """
+    """`[N, *H, W, C]` -> `[N, *H, Q, E C]`: chunks of one hop are reshapes, overlapping segments a gather."""
     axis, channels = x.ndim - 2, x.shape[-1]
-    overlap = len(bands.chunks) > 1 and bands.window.dilation == 1
-    if overlap and bands.segment * channels <= GATHER_RUN:
-        gather = functools.partial(_gathered_segments, bands)
-        return gather(x) if axis == 1 else separately(gather, x)
+    if not bands.is_view and bands.window.dilation == 1:
+        return _gathered_segments(bands, x)
     x = _grow(x, axis, bands.chunks[-1][0] + bands.count * bands.hop)
     views = []
     for first, length in bands.chunks:
         view = lax.slice_in_dim(x, first, first + bands.count * bands.hop, axis=axis)
         view = view.reshape(*x.shape[:axis], bands.count, bands.hop * channels)
         views.append(lax.slice_in_dim(view, 0, length * channels, axis=axis + 1))
-    return views[0] if len(views) == 1 else lax.concatenate(views, axis + 1)
+    return _side_by_side(views)
 
 
 def _gathered_segments(bands: Bands, x: Array) -> Array:
-    """The same by one gather: on the flattened last two axes a segment is one run."""
+    """The same by one gather: on the flattened last two axes a segment is one run.
+
+    All threads gather; one alone copies slices laid side by side, which took 1.03 times as long, up to 1.16,
+    and up to twice the temporaries (33 passes, 2026-11-29, AMD EPYC Zen 4). With holes between the samples of
+    a segment the slices are faster.
+    """
     *lead, _, channels = x.shape
     x = _grow(x, len(lead), (bands.count - 1) * bands.hop + bands.reach)
     lines = x.reshape(math.prod(lead), -1)
