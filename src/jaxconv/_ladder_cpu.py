@@ -1,8 +1,8 @@
 """The choice on a CPU: the first that suits and supports the problem, never XLA's convolution.
 
     outer       few taps and channels to sum over: no patches, a sum of outer products
-    winograd    2 to 32 taps in a phase, where the multiplications saved outweigh the transforms
     fft         kernels so large that transforms of the maps cost less than the products
+    winograd    2 to 32 taps in a phase, where the multiplications saved outweigh the transforms
     depthwise   one channel on a side of each group: nothing to contract, a sum of taps
     grouped     other groups too small for a turn each, but for one tap and in an input gradient
     banded      patches, thin or long on a line, that neighbouring outputs share along the last axis
@@ -109,8 +109,8 @@ def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
 
 LADDER: Ladder = (
     ("outer", suits_outer, "few taps and channels to sum over: a sum of outer products, without patches"),
-    ("winograd", suits_winograd, "fewer multiplications for a dense kernel over many channels"),
     ("fft", suits_fft, "a kernel this large costs more than the transforms that avoid it"),
+    ("winograd", suits_winograd, "fewer multiplications for a dense kernel over many channels"),
     ("depthwise", suits_depthwise, "one channel to sum over leaves an elementwise sum of taps"),
     ("grouped", suits_grouped, "small groups go side by side, or in one batched product"),
     ("banded", suits_banded, "patches, thin or long on a line, which neighbouring outputs share"),

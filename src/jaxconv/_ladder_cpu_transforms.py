@@ -37,11 +37,14 @@ WINOGRAD_LINE_PRODUCTS = 40_000_000
 # to 4 0.6 to 1.2 times, 1.8 in one (17 passes of 7 x 7 to 13 x 13 taps, the same day).
 WINOGRAD_REREADS = 5
 
-# Multiply-adds for each value that FFT would transform, at least, for the transforms to pay: with fewer
-# channels on both sides than the last, and with more on either. Of 292 passes of 5 to 31 taps an axis, or 31
-# to 501 on one, 85 went otherwise with 120 where one side had few: 0.55 of their time (0.13 to 2.1), 0.54 in
-# the 24 drawn after the numbers were (2026-11-28, AMD EPYC Zen 4).
-FFT_THIN_PRODUCTS = 100
+# Multiply-adds saved for each value that FFT would transform, at least, for the transforms to pay: of
+# Winograd's where it suits (0.18 to 0.75 of its time in 24 passes above this, 0.24 to 1.9 in 129 from 40 to
+# it), else of the direct ones: where every group has one channel on both sides, with fewer channels than the
+# last (0.42 to 1.05 of the next best's time in 16 passes of 4 to 16 channels, 0.86 to 2.0 in 12 from 90 to
+# it), and with more on either (2026-11-29, AMD EPYC Zen 4).
+FFT_WINOGRAD_PRODUCTS = 110
+FFT_SINGLE_PRODUCTS = 100
+FFT_THIN_PRODUCTS = 180
 FFT_PRODUCTS = 350
 FFT_THIN_CHANNELS = 24
 
@@ -78,12 +81,23 @@ def least_savings(problem: ConvProblem, pass_: Pass) -> int:
 
 
 def suits_fft(problem: ConvProblem, pass_: Pass) -> bool:
-    """Whether the products outnumber the values to transform, and the kernel's spectrum fits."""
-    del pass_
+    """Whether the products saved outnumber the values to transform, and the kernel's spectrum fits."""
     if BY_NAME["fft"].supports(problem, Pass.FORWARD) is not None:
         return False
     problem = problem.sized()
     signals, kernel = count_values(problem)
-    least = FFT_THIN_PRODUCTS if max(problem.channels_per_group) < FFT_THIN_CHANNELS else FFT_PRODUCTS
-    saved = problem.flops(Pass.FORWARD) / 2 - spectrum_products(problem)
+    products = problem.flops(Pass.FORWARD) / 2
+    if suits_winograd(problem, pass_):
+        _, share = count_products(problem)
+        products, least = share * products, FFT_WINOGRAD_PRODUCTS
+    else:
+        least = least_direct_products(max(problem.channels_per_group))
+    saved = products - spectrum_products(problem)
     return kernel <= FFT_KERNEL_VALUES and saved >= least * (signals + kernel)
+
+
+def least_direct_products(channels: int) -> int:
+    """What FFT has to save of direct products, by the channels of a group on the side that has more."""
+    if channels == 1:
+        return FFT_SINGLE_PRODUCTS
+    return FFT_THIN_PRODUCTS if channels < FFT_THIN_CHANNELS else FFT_PRODUCTS
