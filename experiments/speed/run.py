@@ -78,12 +78,12 @@ def jobs(options: argparse.Namespace) -> list[Job]:
 
 
 @contextmanager
-def progress(jobs: int) -> Iterator[Callable[[Job], object]]:
+def progress(count: int) -> Iterator[Callable[[Job], object]]:
     """A bar, as what moves it: each job is built once and timed in every sweep."""
     if tqdm is None:
         yield lambda job: None
         return
-    shares = jobs * (1 + SWEEPS)
+    shares = count * (1 + SWEEPS)
     with tqdm(total=shares, bar_format="{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}") as bar:
 
         def tick(job: Job) -> None:

@@ -103,8 +103,8 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array, choose: ChooseOutputs)
 def lays_out_output(problem: ConvProblem, if_equal: bool = False) -> bool:
     """Whether y has so few channels, or `if_equal` as few, that its T O values take the place of x's T C.
 
-    Never where windows share no sample, and patches of x are no larger than x: 0.23 to 1.4 of the time and
-    0.3 to 1.1 of the compile time (27 passes, 2026-11-29, AMD EPYC Zen 4).
+    Never where windows share no sample, and patches of x are no larger than x: 0.66 of the time (0.25 to 1.2)
+    and of the compile time 0.3 to 1.05 (15 passes, 2026-11-29, AMD EPYC Zen 4).
     Of S samples and M outputs one lays out S T O values for S T C O products, the other M T C for M T C O.
     Where S and M differ, the lesser product of values and products took 0.51 of the time of the fewer
     channels (173 passes of 261 whose S was 1/17 to 27 times M, 2026-11-28, AMD EPYC Zen 4).
