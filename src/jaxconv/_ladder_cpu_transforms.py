@@ -41,7 +41,8 @@ WINOGRAD_REREADS = 5
 # Winograd's where it suits (0.18 to 0.75 of its time in 24 passes above this, 0.24 to 1.9 in 129 from 40 to
 # it), else of the direct ones: where every group has one channel on both sides, with fewer channels than the
 # last (0.42 to 1.05 of the next best's time in 16 passes of 4 to 16 channels, 0.86 to 2.0 in 12 from 90 to
-# it), and with more on either (2026-11-29, AMD EPYC Zen 4).
+# it), and with more on either (2026-11-29, AMD EPYC Zen 4). The second and the fourth are from 292 passes of
+# 5 to 31 taps an axis, or 31 to 501 on one, the day before.
 FFT_WINOGRAD_PRODUCTS = 110
 FFT_SINGLE_PRODUCTS = 100
 FFT_THIN_PRODUCTS = 180

@@ -90,9 +90,10 @@ def in_channel_blocks(problem: ConvProblem, function: Callable[[Array], Array], 
     The frequencies of a block, and its products, stay in cache.
     """
     *lead, channels = a.shape
-    rows = max(problem.sized().batch, *problem.channels_per_group) * problem.groups
-    channel_bytes = math.prod(transform_sizes(problem)) * rows * 4
-    block = largest_divisor(channels, block_limit(BLOCK_BYTES, problem.sized().io_bytes()) // channel_bytes)
+    sized = problem.sized()
+    meets = max(sized.batch, *problem.channels_per_group) * problem.groups  # what a channel is multiplied by
+    channel_bytes = math.prod(transform_sizes(problem)) * meets * 4
+    block = largest_divisor(channels, block_limit(BLOCK_BYTES, sized.io_bytes()) // channel_bytes)
     if block == channels:
         return function(a)
     blocks = jnp.moveaxis(a.reshape(*lead, channels // block, block), -2, 0)

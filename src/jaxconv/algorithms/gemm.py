@@ -29,7 +29,7 @@ from ._products import correlate_patches, multiply_patches, unmultiply_patches
 from ._record import Algorithm
 
 # A padded copy of x, at most, in front of one product; larger ones, fresh memory in every call, are padded
-# block by block: 0.23 to 0.75 of the time from 37 to 52 MB, 0.31 to 1.18 at 20 and 26, 1.4 to 2.0 at 13 (18
+# block by block: 0.23 to 0.75 of the time at 41 and 52 MB, 0.31 to 1.18 at 20 and 26, 1.4 to 2.0 at 13 (15
 # passes, 2026-11-29, AMD EPYC Zen 4).
 PADDED_BYTES = 16 << 20
 
