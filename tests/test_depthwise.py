@@ -243,6 +243,15 @@ def test_rows_of_taps_take_the_memory_of_one() -> None:
     assert temporary_bytes(ALGORITHM, problem, Pass.KERNEL_GRAD) <= problem.io_bytes()
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+def test_lanes_of_one_output_are_summed_over_taps_first(padding: str) -> None:
+    """XLA made of both sums one product for each tap, from a copy of all that it reads."""
+    shapes = (8, 40, 40, 64), (4, 4, 64, 1)
+    problem, _ = make_problem(*shapes, "float32", "float32", strides=2, padding=padding)
+    lanes = int(np.prod([8, *problem.output_size, 64])) * 4
+    assert temporary_bytes(ALGORITHM, problem, Pass.FORWARD) <= 1.1 * lanes
+
+
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a CPU's cache")
 @pytest.mark.parametrize(("channels", "terms"), [(480, 28), (384, 28), (256, 16), (512, 10), (1024, 10)])
 def test_columns_that_share_sets_of_the_cache_are_fewer(channels: int, terms: int) -> None:

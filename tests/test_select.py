@@ -50,6 +50,11 @@ CHOICES = [
     ((8, 28, 28, 128), (3, 3, 128, 128), {"strides": 2}, "gemm"),
     ((8, 14, 14, 256), (3, 3, 256, 512), {"strides": 2}, "gemm"),
     ((8, 28, 28, 128), (5, 5, 128, 128), {"strides": 2}, "winograd"),
+    # Strided: products saved for fewer channels, or for a quarter of the output's.
+    ((8, 56, 56, 42), (7, 7, 42, 42), {"strides": 2}, "winograd"),
+    ((8, 56, 56, 24), (7, 7, 24, 32), {"strides": 2}, ("gemm", "winograd", "gemm")),
+    ((8, 56, 56, 64), (7, 7, 64, 255), {"strides": 2}, "winograd"),
+    ((8, 56, 56, 64), (7, 7, 64, 256), {"strides": 2}, "gemm"),
     ((8, 28, 28, 128), (7, 7, 128, 128), {}, "winograd"),
     ((8, 1024, 64), (3, 64, 64), {}, "winograd"),
     ((8, 28, 28, 128), (1, 1, 128, 256), {}, "gemm"),
@@ -83,7 +88,11 @@ CHOICES = [
     ((8, 28, 28, 32), (5, 5, 32, 6), {}, ("gemm", "outer", "gemm")),
     ((8, 28, 28, 24), (5, 5, 24, 6), {}, ("gemm", "outer", "gemm")),
     ((1, 16000, 64), (4, 64, 4), {"strides": 2}, ("gemm", "outer", "gemm")),
-    ((32, 1000, 64), (2, 64, 1), {"strides": 2}, ("gemm", "depthwise", "gemm")),
+    # One output of a strided layer, 25 taps at most; tiles of the last axis are read in place.
+    ((8, 56, 56, 64), (5, 5, 64, 1), {"strides": 2}, ("depthwise", "outer", "gemm")),
+    ((8, 56, 56, 64), (5, 6, 64, 1), {"strides": 2}, ("gemm", "outer", "gemm")),
+    ((8, 56, 56, 64), (2, 2, 64, 1), {"strides": 2}, ("depthwise", "gemm", "gemm")),
+    ((32, 1000, 64), (2, 64, 1), {"strides": 2}, "gemm"),
     ((2, 32, 42, 128), (5, 5, 64, 10), {"groups": 2, "strides": 2}, ("gemm", "outer", "grouped")),
     # A full convolution meets much padding, and outer products all of it.
     ((64, 12, 12, 6), (5, 5, 6, 16), {"padding": "VALID"}, ("outer", "banded", "outer")),

@@ -39,6 +39,9 @@ GROUP_GRADIENT_POINTS = 200
 # taps times lanes.
 LANE_TAPS = 16
 LANE_TERMS = 512
+# Taps, at most, where a strided layer has one output: 0.49 of gemm's time (31 random layers of 4 to 25 taps,
+# 0.13 to 1.17), with 49 1.8 times it (6, 2026-11-29, AMD EPYC Zen 4).
+LANE_OUTPUT_TAPS = 25
 
 # Channels on either side below which patches of one output are too thin for a product; channels to sum over
 # from which they no longer are; strides in a window from which neighbours share enough of theirs.
@@ -56,16 +59,18 @@ BANDED_LINE_TAPS, BANDED_LINE_CHANNELS = 16, 128
 def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether there is nothing to contract: one channel in each group, or in a dense pass with few taps.
 
-    A dense kernel gradient would copy x for each lane. One output of a strided layer is a sum of taps too,
-    unless patches are views: matrices of one column would read copies of x.
+    A dense kernel gradient would copy x for each lane. One output of a strided layer is a sum of taps too:
+    a matrix of one column would read copies of x, but for tiles of the last axis. The input gradient of tiles
+    is one product.
     """
     if problem.groups > 1 or problem.in_channels == problem.out_channels == 1:
         return True
     terms = problem.taps * max(problem.in_channels, problem.out_channels)
-    if pass_ is Pass.KERNEL_GRAD:
+    if pass_ is Pass.KERNEL_GRAD or (pass_ is Pass.INPUT_GRAD and is_view(problem.windows)):
         return False
     if pass_ is Pass.FORWARD and problem.out_channels == 1 and max(problem.strides, default=1) > 1:
-        return problem.taps <= LANE_TAPS and not is_view(problem.windows)
+        in_place = is_view(problem.windows) and problem.taps == problem.kernel_size[-1]
+        return problem.taps <= LANE_OUTPUT_TAPS and not in_place
     return summed_channels(problem, pass_) == 1 and (problem.taps <= LANE_TAPS or terms <= LANE_TERMS)
 
 

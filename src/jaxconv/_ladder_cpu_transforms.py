@@ -29,6 +29,10 @@ WINOGRAD_SAVINGS, WINOGRAD_ROWS_SAVINGS, WINOGRAD_PIECES_SAVINGS = 12, 100, 16
 # In a kernel gradient of fewer channels in y than twice x's: at 12, 3 x 3 taps and 16 channels, Winograd took
 # 1.16 times gemm's time (seven layers, 2026-11-29, AMD EPYC Zen 4).
 WINOGRAD_GRADIENT_SAVINGS = 13
+# Of a strided layer, but for its input gradient, whose patches other algorithms scatter: with less gemm took
+# 0.84 of Winograd's time (36 passes). Output channels over input channels from which no pass of it suits:
+# gemm took 0.76 (26 passes of random layers of 5 x 5 to 11 x 11 taps, 2026-11-29, AMD EPYC Zen 4).
+WINOGRAD_STRIDED_SAVINGS, WINOGRAD_STRIDED_RATIO = 17, 4
 # Multiply-adds saved, at least, where all taps lie on one axis and tiles save no more than half of them: with
 # fewer the other choice took 0.81 of the time on lines (45 passes, 2026-11-28, AMD EPYC Zen 4), 0.77 on
 # images (11 passes, a day later).
@@ -57,11 +61,14 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether the transforms, which cost C + O an output, save more multiplications than that."""
     if BY_NAME["winograd"].supports(problem, Pass.FORWARD) is not None:
         return False
+    cin, cout = problem.channels_per_group
+    if is_strided(problem) and cout >= WINOGRAD_STRIDED_RATIO * cin:
+        return False
     tiles, share = count_products(problem)
     on_one_axis = problem.taps == max(problem.kernel_size)
     if on_one_axis and (1 - share) * problem.flops(Pass.FORWARD) / 2 < WINOGRAD_LINE_PRODUCTS:
         return False
-    saved = (1 - share) * min(problem.channels_per_group)
+    saved = (1 - share) * min(cin, cout)
     kernel_tiles = WINOGRAD_PIECES_TILES if is_in_pieces(problem) else WINOGRAD_KERNEL_TILES
     return (
         saved >= least_savings(problem, pass_)
@@ -77,8 +84,14 @@ def least_savings(problem: ConvProblem, pass_: Pass) -> int:
     if is_in_pieces(problem):
         return WINOGRAD_PIECES_SAVINGS
     cin, cout = problem.channels_per_group
+    if is_strided(problem) and pass_ is not Pass.INPUT_GRAD:
+        return WINOGRAD_STRIDED_SAVINGS
     thin = pass_ is Pass.KERNEL_GRAD and cout < 2 * cin
     return WINOGRAD_GRADIENT_SAVINGS if thin else WINOGRAD_SAVINGS
+
+
+def is_strided(problem: ConvProblem) -> bool:
+    return max(problem.strides) > 1
 
 
 def suits_fft(problem: ConvProblem, pass_: Pass) -> bool:

@@ -14,6 +14,7 @@ Error: that of a plain sum.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -27,6 +28,7 @@ from ._lane_sums import add_up, by_tap, scale
 from ._lanes import Lanes, is_unrolled, tap_gradients
 from ._outer_products import sum_in_loop, sum_terms
 from ._record import Algorithm
+from ._stages import separately
 
 # Terms of a forward pass that are written out border by border; with more, one sum reads a padded input.
 MAX_BORDER_TERMS = 160
@@ -54,12 +56,19 @@ class Segment:
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
     acc = accumulator(problem)
     x, w = spread(x.astype(acc), lanes(problem)), kernel_lanes(problem, w.astype(acc))
+    if problem.out_channels == lanes(problem):
+        return sum_taps(problem, (x, w))
+    # XLA would make of both sums one product for each tap, from a copy of what it reads.
+    return sum_lanes(separately(functools.partial(sum_taps, problem), (x, w)), problem.out_channels)
+
+
+def sum_taps(problem: ConvProblem, operands: tuple[Array, Array]) -> Array:
+    """y `[N, *M, L]` of each lane, from x `[N, *S, L]` and w `[*K, L]`."""
+    x, w = operands
     segments = [border_segments(window) for window in problem.windows]
     if math.prod(sum(len(s.taps) for s in axis) for axis in segments) <= MAX_BORDER_TERMS:
-        y = sum_by_borders(problem, segments, x, w)
-    else:
-        y = sum_padded(problem, x, w)
-    return sum_lanes(y, problem.out_channels)
+        return sum_by_borders(problem, segments, x, w)
+    return sum_padded(problem, x, w)
 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
