@@ -1,6 +1,6 @@
 """The choice on a CPU: the first that suits and supports the problem, never XLA's convolution.
 
-    outer       few taps and channels to sum over: no patches, a sum of outer products
+    outer       few taps and channels to sum over, for outputs enough: no patches, a sum of outer products
     fft         kernels so large that transforms of the maps cost less than the products
     winograd    2 to 32 taps in a phase, where the multiplications saved outweigh the transforms
     depthwise   one channel on a side of each group: nothing to contract, a sum of taps
@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 
 from ._ladder import Ladder, suits_all, summed_channels
-from ._ladder_cpu_outer import OUTER_MANY_GROUPS, OUTER_SUM_PER_LANE, suits_outer
+from ._ladder_cpu_outer import OUTER_MANY_GROUPS, OUTER_SUM_PER_LANE, has_few_outputs, suits_outer
 from ._ladder_cpu_transforms import suits_fft, suits_winograd
 from ._problem import ConvProblem, Pass
 from .algorithms.gemm import is_view
@@ -52,6 +52,8 @@ BANDED_SUM, BANDED_GRADIENT_SUM, BANDED_GRADIENT_TAPS = 20, 128, 5
 BANDED_OVERLAP = 3
 # In a kernel gradient from so many strides, or from so many taps on (the 852 shapes).
 BANDED_KERNEL_GRAD_OVERLAP, BANDED_MANY_TAPS = 7, 64
+# Forward passes and input gradients of few outputs are left to gemm: 0.87 of the time of banded (282 passes,
+# 0.39 to 1.5, 2026-11-30, AMD EPYC Zen 4).
 # Taps of a line, at least, and its channels, at most, from which wider patches are banded too (2026-11-26).
 BANDED_LINE_TAPS, BANDED_LINE_CHANNELS = 16, 128
 
@@ -71,6 +73,8 @@ def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
     if pass_ is Pass.FORWARD and problem.out_channels == 1 and max(problem.strides, default=1) > 1:
         in_place = is_view(problem.windows) and problem.taps == problem.kernel_size[-1]
         return problem.taps <= LANE_OUTPUT_TAPS and not in_place
+    if has_few_outputs(problem):
+        return False
     return summed_channels(problem, pass_) == 1 and (problem.taps <= LANE_TAPS or terms <= LANE_TERMS)
 
 
@@ -107,6 +111,8 @@ def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
         return False
     if pass_ is Pass.KERNEL_GRAD:
         return problem.taps >= BANDED_MANY_TAPS or neighbours_share(problem, BANDED_KERNEL_GRAD_OVERLAP)
+    if problem.groups == 1 and has_few_outputs(problem):
+        return False
     wide = max(problem.strides) == 1 and problem.kernel_size[-1] >= BANDED_GRADIENT_TAPS
     most = BANDED_GRADIENT_SUM if pass_ is Pass.INPUT_GRAD and wide else BANDED_SUM
     return summed_channels(problem, pass_) < most

@@ -41,6 +41,10 @@ OUTER_PRODUCTS = 640
 # What Winograd has to save where groups would go to outer products: from 7 on it took 0.95 of their time and
 # 0.85 of the compile time, below 1.3 times the time (19 passes, the same day).
 OUTER_GROUPS_WINOGRAD_SAVINGS = 7
+# Outputs of all images, and these times the taps, below which dense layers do not go here: handing two or
+# three loops to all threads takes as long as a product of so few patches. 0.70 of the time in 309 passes of
+# random shapes, and on others, of one to three axes, 0.61 to 0.84 (2026-11-30, AMD EPYC Zen 4, AVX-512).
+FEW_POINTS, FEW_PATCHES = 2000, 40_000
 # Terms of an output, at most, that fall on padding on average: outer products meet all the padding of a full
 # convolution of small maps. The second where no bands of two axes, which leave out the last one's, can take
 # their place (106 shapes, 2026-11-27, AMD EPYC).
@@ -82,6 +86,8 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
     if pass_ is Pass.KERNEL_GRAD:
         suits = suits_outer_gradient if problem.groups == 1 else suits_outer_group_gradient
         return not view and suits(problem)
+    if problem.groups == 1 and has_few_outputs(problem):
+        return False
     summed = summed_channels(problem, pass_)
     lanes = sum(problem.channels_per_group) - summed
     terms = count_terms(problem, pass_)
@@ -106,6 +112,13 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
     if terms > MAX_TERMS:
         return suits_outer_rows(problem, pass_)
     return not beats_outer(problem, pass_, OUTER_WINOGRAD_SAVINGS)
+
+
+def has_few_outputs(problem: ConvProblem) -> bool:
+    """Whether a product of patches is done before loops have reached all threads."""
+    sized = problem.sized()
+    points = sized.batch * math.prod(sized.output_size)
+    return points < FEW_POINTS and points * problem.taps < FEW_PATCHES
 
 
 def suits_outer_pointwise(problem: ConvProblem, pass_: Pass) -> bool:
@@ -133,7 +146,7 @@ def suits_outer_rows(problem: ConvProblem, pass_: Pass) -> bool:
 def suits_outer_gradient(problem: ConvProblem) -> bool:
     """Whether few channels meet, in few sums or large patches, and no transform saves products."""
     cin, cout = problem.channels_per_group
-    if problem.rank == 1 or cout == 1 or cin > OUTER_SUM_PER_LANE * cout:
+    if problem.rank == 1 or cout == 1 or cin > OUTER_SUM_PER_LANE * cout or has_few_outputs(problem):
         return False
     if suits_fft(problem, Pass.KERNEL_GRAD) or suits_winograd(problem, Pass.KERNEL_GRAD):
         return False
