@@ -40,6 +40,12 @@ CHOICES = [
     ((1, 17, 17, 64), (3, 3, 64, 64), {}, "winograd"),
     ((1, 450, 128), (17, 128, 128), {}, "banded"),
     ((1, 720, 128), (17, 128, 128), {}, "winograd"),
+    ((1, 450, 128), (16, 128, 128), {}, "winograd"),
+    # Lines in pieces of taps, and in one.
+    ((4, 200, 33), (9, 33, 33), {}, "winograd"),
+    ((4, 200, 31), (9, 31, 31), {}, "gemm"),
+    ((8, 100, 128), (5, 128, 128), {}, "gemm"),
+    ((8, 100, 128), (6, 128, 128), {}, "winograd"),
     # Two axes of three taps, and more channels than outer products take.
     ((8, 28, 28, 16), (3, 3, 16, 64), {}, "winograd"),
     ((8, 28, 28, 13), (3, 3, 13, 64), {}, "gemm"),

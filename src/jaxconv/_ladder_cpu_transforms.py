@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ._problem import ConvProblem, Pass
 from .algorithms import BY_NAME
-from .algorithms._winograd_plan import count_products, is_in_pieces, kernel_rereads
+from .algorithms._winograd_plan import count_products, is_in_pieces, kernel_rereads, phase_taps
 from .algorithms.fft import count_values, spectrum_products
 
 # Winograd's products over the direct ones, at most, where the transform of the kernel, which the tiles of the
@@ -15,9 +15,11 @@ from .algorithms.fft import count_values, spectrum_products
 # and 0.4 of the compile time; strides of two make 25 products of 36, which is no faster (310 passes,
 # 2026-11-27, AMD EPYC Zen 3). What 30 tiles let in and 48 did not took 0.81 of gemm's time (66 passes), what
 # 18 would let in 1.06, what not even these 1.33 (54 passes, 2026-11-29, AMD EPYC Zen 4, AVX-512).
-# The third for taps in pieces, each with its transform: from 48 to 75 kernel gradients took 1.3 times gemm's
-# time, the other passes 0.93 (27 passes of lines of 9 to 31 taps, the same day).
-WINOGRAD_PRODUCTS, WINOGRAD_KERNEL_TILES, WINOGRAD_PIECES_TILES = 0.7, 30, 75
+# The third for an axis of more taps than the last, cut into five pieces or more, each with its transform:
+# from 48 to 75 kernel gradients of 9 to 31 taps took 1.3 times gemm's time, the other passes 0.93 (27 passes
+# of lines, the same day); from 30 to 75 all three of up to 16 taps took 0.81 (36 passes, 2026-11-30).
+WINOGRAD_PRODUCTS, WINOGRAD_KERNEL_TILES, WINOGRAD_LONG_TILES = 0.7, 30, 75
+WINOGRAD_LONG_TAPS = 16
 # Channels on both sides times the share of products saved, at least, for the transforms to pay. From 10 to 12
 # Winograd took 1.04 of gemm's time (40 passes; 2.7 times its compile time in 24), from 12 to 14 0.86 (44
 # more, 2026-11-28, AMD EPYC Zen 4, AVX-512). Groups count as dense problems: 0.66 of the time of a batched
@@ -35,7 +37,7 @@ WINOGRAD_GRADIENT_SAVINGS = 13
 WINOGRAD_STRIDED_SAVINGS, WINOGRAD_STRIDED_RATIO = 17, 4
 # Multiply-adds saved, at least, where all taps lie on one axis and tiles save no more than half of them: with
 # fewer the other choice took 0.81 of the time on lines (45 passes, 2026-11-28, AMD EPYC Zen 4), 0.77 on
-# images (11 passes, a day later).
+# images (11 passes, a day later). In pieces of 6 to 16 taps Winograd took 0.78 (51 passes, 2026-11-30).
 WINOGRAD_LINE_PRODUCTS = 40_000_000
 # Where blocks read the kernel's planes over and over: from 7 to 13 Winograd took 2 to 4 times gemm's time, up
 # to 4 0.6 to 1.2 times, 1.8 in one (17 passes of 7 x 7 to 13 x 13 taps, the same day).
@@ -65,11 +67,13 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
     if is_strided(problem) and cout >= WINOGRAD_STRIDED_RATIO * cin:
         return False
     tiles, share = count_products(problem)
-    on_one_axis = problem.taps == max(problem.kernel_size)
+    is_long = max(map(phase_taps, problem.windows)) > WINOGRAD_LONG_TAPS
+    in_few_pieces = is_in_pieces(problem) and not is_long
+    on_one_axis = problem.taps == max(problem.kernel_size) and not in_few_pieces
     if on_one_axis and (1 - share) * problem.flops(Pass.FORWARD) / 2 < WINOGRAD_LINE_PRODUCTS:
         return False
     saved = (1 - share) * min(cin, cout)
-    kernel_tiles = WINOGRAD_PIECES_TILES if is_in_pieces(problem) else WINOGRAD_KERNEL_TILES
+    kernel_tiles = WINOGRAD_LONG_TILES if is_long else WINOGRAD_KERNEL_TILES
     return (
         saved >= least_savings(problem, pass_)
         and 0 < share * (tiles + kernel_tiles) <= WINOGRAD_PRODUCTS * tiles
