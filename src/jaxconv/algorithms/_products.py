@@ -71,13 +71,16 @@ KERNEL_PATCHES, MOST_BLOCK_BYTES = 2, 16 << 20
 # From 116 shapes of 1 to 512 channels and 71 strided input gradients more: 0.05 to 1.3 times the time of the
 # other (2026-11-27, AMD EPYC).
 STRIDED_RATIO = 2.5
+# Times that a kernel counts against the patches of a forward pass: three took 0.98 of the time of one (117
+# random passes, 2026-11-30, AMD EPYC Zen 4).
+FORWARD_KERNEL = 3
 # Residue classes, at most: each is a product and its patches to compile.
 MAX_CLASSES = 9
 
 
 def forward(problem: ConvProblem, x: Array, w: Array, choose: ChooseOutputs) -> Array:
     """y, with bands of `choose(problem)` neighbours."""
-    if not lays_out_output(problem):
+    if outweighs_patches(problem, FORWARD_KERNEL) or not lays_out_output(problem):
         return gather(choose, problem, x, w)
     adjoint, w = problem.input_adjoint(), flip_and_swap(w, 1)
     return input_grad_by_phases(adjoint, x, w, functools.partial(scatter, choose))
@@ -94,7 +97,8 @@ def input_grad(problem: ConvProblem, g: Array, w: Array, choose: ChooseOutputs) 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array, choose: ChooseOutputs) -> Array:
     """dw, with bands of `choose(problem)` neighbours."""
-    if is_highest(problem.precision) or not lays_out_output(problem):
+    correlates = is_highest(problem.precision) or outweighs_patches(problem)
+    if correlates or not lays_out_output(problem):
         return correlate(choose, problem, x, g)
     dw = kernel_grad_by_phases(problem.input_adjoint(), g, x, functools.partial(correlate, choose))
     return flip_and_swap(dw, 1)
@@ -120,14 +124,15 @@ def lays_out_output(problem: ConvProblem, if_equal: bool = False) -> bool:
     return of_x > STRIDED_RATIO * of_y and math.prod(problem.strides) <= MAX_CLASSES
 
 
-def outweighs_patches(problem: ConvProblem) -> bool:
-    """Whether the kernel's T C O values are more than those of any patches, N M T max(C, O).
+def outweighs_patches(problem: ConvProblem, times: int = 1) -> bool:
+    """Whether the kernel's T C O values, so many times, are more than those of any patches, N M T max(C, O).
 
     To transpose it then costs more than wide patches do: input gradients took 0.6 to 0.98 of the time without
-    (7 shapes, 2026-11-28, AMD EPYC Zen 4, AVX-512).
+    (7 shapes, 2026-11-28, AMD EPYC Zen 4, AVX-512), and of random passes 25 forward ones 0.73 (0.35 to 0.91)
+    and 11 kernel gradients 0.67 (0.26 to 1.4, 2026-11-30).
     """
     sized = problem.sized()
-    return sized.batch * math.prod(sized.output_size) < min(problem.channels_per_group)
+    return sized.batch * math.prod(sized.output_size) < times * min(problem.channels_per_group)
 
 
 def gather(choose: ChooseOutputs, problem: ConvProblem, x: Array, w: Array) -> Array:
