@@ -88,6 +88,8 @@ CHOICES = [
     ((3, 28, 28, 1), (3, 3, 1, 64), {}, ("outer", "gemm", "gemm")),
     # Kernel gradients of few channels in large patches, and of windows that overlap much.
     ((8, 28, 28, 4), (5, 5, 4, 12), {}, "outer"),
+    ((2, 64, 256, 4), (5, 5, 4, 12), {}, "outer"),
+    ((2, 64, 257, 4), (5, 5, 4, 12), {}, ("outer", "outer", "gemm")),
     ((8, 28, 28, 4), (5, 5, 4, 17), {}, ("outer", "banded", "gemm")),
     ((8, 28, 28, 12), (5, 5, 12, 4), {}, "outer"),
     ((8, 28, 28, 12), (4, 4, 12, 3), {}, ("banded", "outer", "gemm")),

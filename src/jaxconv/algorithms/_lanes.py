@@ -30,9 +30,9 @@ Lanes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
 # Taps of one axis that are written out in one sum; longer kernels loop over single taps.
 MAX_ROW_TAPS = 64
-# Output columns that a row of taps is summed over; more are cut into blocks of at most the second number (64
-# took 1.1 times as long: 35 lines, 2026-11-27, AMD EPYC Zen 3). The third: columns of several images.
-MAX_COLUMNS, BLOCK_COLUMNS, FOLDED_COLUMNS = 128, 32, 64
+# Output columns that a row of taps is summed over: blocks of the second number took 1.6 times as long on 160 to
+# 250 columns (8 passes, 2026-11-30), of 64 1.1 times (35 lines). The third: columns of several images.
+MAX_COLUMNS, BLOCK_COLUMNS, FOLDED_COLUMNS = 256, 32, 64
 # Terms of one fused sum over columns: more overflow the L1 cache, fewer leave more partial sums. At least so
 # many where a product has the lanes of x and g, and where it has more: 512 channels took 0.2 to 0.9 of the
 # time of 28 terms, groups of 2 to 16 that have as many together 0.3 to 0.8 (30 shapes, 2026-11-29, AMD EPYC
