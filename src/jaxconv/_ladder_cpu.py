@@ -52,8 +52,6 @@ BANDED_SUM, BANDED_GRADIENT_SUM, BANDED_GRADIENT_TAPS = 20, 128, 5
 BANDED_OVERLAP = 3
 # In a kernel gradient from so many strides, or from so many taps on (the 852 shapes).
 BANDED_KERNEL_GRAD_OVERLAP, BANDED_MANY_TAPS = 7, 64
-# Forward passes and input gradients of few outputs are left to gemm: 0.87 of the time of banded (282 passes,
-# 0.39 to 1.5, 2026-11-30, AMD EPYC Zen 4).
 # Taps of a line, at least, and its channels, at most, from which wider patches are banded too (2026-11-26).
 BANDED_LINE_TAPS, BANDED_LINE_CHANNELS = 16, 128
 
@@ -104,7 +102,11 @@ def neighbours_share(problem: ConvProblem, overlap: int = BANDED_OVERLAP) -> boo
 
 
 def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
-    """Whether patches are thin and overlap along the last axis, or long on a line."""
+    """Whether patches are thin and overlap along the last axis, or long on a line.
+
+    Forward passes and input gradients of few outputs are left to gemm: 0.87 of the time (282 passes, 0.39 to
+    1.5, 2026-11-30, AMD EPYC Zen 4).
+    """
     if problem.rank == 1 and problem.taps >= BANDED_LINE_TAPS and neighbours_share(problem):
         return max(problem.channels_per_group) <= BANDED_LINE_CHANNELS
     if not (is_thin(problem) and neighbours_share(problem)):
