@@ -30,8 +30,8 @@ Lanes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
 # Taps of one axis that are written out in one sum; longer kernels loop over single taps.
 MAX_ROW_TAPS = 64
-# Output columns that a row of taps is summed over: blocks of the second number took 1.6 times as long on 160
-# to 250 columns (8 passes, 2026-11-30), of 64 1.1 times (35 lines). The third: columns of several images.
+# Output columns that a row of taps is summed over: blocks of the second number took 1.7 times as long on 160
+# to 256 columns (10 passes, 2026-11-30), of 64 1.1 times (35 lines). The third: columns of several images.
 MAX_COLUMNS, BLOCK_COLUMNS, FOLDED_COLUMNS = 256, 32, 64
 # Terms of one fused sum over columns: more overflow the L1 cache, fewer leave more partial sums. At least so
 # many where a product has the lanes of x and g, and where it has more: 512 channels took 0.2 to 0.9 of the
