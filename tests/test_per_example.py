@@ -54,5 +54,5 @@ def test_the_program_does_not_grow_with_the_batch() -> None:
         w, x = jnp.zeros((3, 3, 8, 8)), jnp.zeros((batch, 9, 9, 8))
         return len(list(equations(jax.make_jaxpr(jax.vmap(jax.grad(loss), (None, 0)))(w, x).jaxpr)))
 
-    assert size(2) == size(20)  # few outputs: another algorithm
+    assert size(2) == size(20)  # of few outputs, another algorithm
     assert size(32) == size(64) == size(256)
