@@ -131,6 +131,10 @@ CASES = (
     Case("tiles", (2, 5, 8, 3), (2, 3, 3, 4), ((1, 0), (0, 1)), (2, 3)),
     Case("tiles_of_many_rows", (1, 21, 5, 2), (10, 2, 2, 3), "VALID", (10, 2)),
     Case("far_padding", (1, 3, 4, 2), (2, 2, 2, 3), ((5, 4), (4, 6)), (1, 2)),
+    Case("wide_padding", (2, 6, 5, 3), (3, 3, 3, 4), "SAME", kernel_dilation=(4, 3)),
+    # Some taps, or all but one, meet no sample in any output.
+    Case("idle_taps", (2, 5, 7, 3), (3, 5, 3, 4), ((7, 7), (6, 9)), (1, 2), 1, (7, 4)),
+    Case("idle_taps_dilated", (1, 3, 4, 2), (4, 3, 2, 3), ((12, 2), (1, 11)), (2, 1), (2, 1), (3, 6)),
     Case("negative_pads", (2, 9, 8, 2), (3, 2, 2, 3), ((-1, -2), (1, -3)), (2, 1)),
     Case("negative_pads_dilated", (1, 6, 5, 2), (2, 3, 2, 3), ((-2, 1), (2, -3)), 1, (3, 2)),
     Case("cropped_to_padding", (2, 2, 3, 2), (2, 2, 2, 3), ((4, -3), (-4, 6))),

@@ -234,6 +234,22 @@ def test_strided_input_gradient_costs_no_more_than_the_forward_pass(algorithm: s
         assert multiplications_of(case, which, algorithm) == pytest.approx(defined, rel=0.4)
 
 
+@pytest.mark.parametrize("which", Pass, ids=lambda which: which.value)
+@pytest.mark.parametrize("case", subset("wide_padding", "full", "strided"), ids=str)
+def test_direct_multiplies_what_meets_and_no_padding(case: Case, which: Pass) -> None:
+    pairs = len(list(case.geometry.meetings()))
+    products = case.x_shape[0] * pairs * case.x_shape[-1] * case.w_shape[-1]
+    assert multiplications_of(case, which, "direct") == products
+
+
+@pytest.mark.parametrize("which", Pass, ids=lambda which: which.value)
+@pytest.mark.parametrize("algorithm", ["direct", "gemm"])
+def test_taps_that_meet_no_sample_are_not_multiplied(algorithm: str, which: Pass) -> None:
+    """The kernel is as good as one tap, and so is the product."""
+    case = Case("one_tap_meets", (2, 5, 4, 3), (3, 3, 3, 4), "SAME", kernel_dilation=6)
+    assert multiplications_of(case, which, algorithm) == 2 * 5 * 4 * 3 * 4
+
+
 def test_every_pair_of_passes_is_covered() -> None:
     """The table above spans all geometry options, alone and together."""
     options = [

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import oracle
-from jaxconv._window import Window, resolve_padding
+from jaxconv._padding import resolve_padding
+from jaxconv._window import Window
 
 
 def random_windows(count: int) -> list[Window]:
@@ -79,6 +80,27 @@ def test_exact_keeps_every_meeting_and_leaves_nothing_over() -> None:
         assert min(exact.lo, exact.hi) >= -window.dilated_in, window
         assert meetings(exact) == meetings(window), window
         assert dataclasses.replace(exact, hi=exact.hi - 1).out_size == window.out_size - 1
+
+
+def test_all_that_meets_is_between_the_meeting_taps() -> None:
+    """Without the others outputs and meetings are the same, taps counted from the first that is left."""
+    for window in WINDOWS:
+        taps = window.meeting_taps()
+        assert 0 <= taps.start < taps.stop <= window.size
+        fewer = window.with_taps(taps)
+        assert fewer.out_size == window.out_size, window
+        met = sorted((i, taps.start + k, m) for i, k, m in meetings(fewer))
+        assert met == meetings(window), window
+    assert any(len(w.meeting_taps()) < w.size and meetings(w) for w in WINDOWS)
+
+
+def test_samples_and_outputs_of_a_tap_are_those_that_meet() -> None:
+    for window in WINDOWS:
+        if window.base_dilation > 1:
+            continue
+        for k in range(window.size):
+            met = sorted((m, i) for i, tap, m in meetings(window) if tap == k)
+            assert list(zip(window.outputs_at(k), window.inputs_at(k), strict=True)) == met, window
 
 
 def test_phases_are_dense_and_make_up_the_window() -> None:

@@ -13,11 +13,11 @@ from jax import Array
 from ._extend import extend, fold_extension
 from ._front import explicit_spec, flatten_batch, hand_derived, varying_alike, with_auto_axes
 from ._layout import Layout
-from ._patches import flip_and_swap
+from ._padding import Extension
+from ._patches import cut_taps, flip_and_swap, restore_taps
 from ._problem import ConvProblem, Pass, Shape
 from ._select import Policy, choose, make_policy
 from ._trilinear import run, trilinear
-from ._window import Extension
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def channels_last_call(
 ) -> Call:
     """A Call on channels-last operands whose batch axes are flattened."""
     policy = make_policy(algorithm)
-    choose(problem, pass_, policy)
+    choose(problem.without_idle_taps(), pass_, policy)
     rank = problem.rank
     return Call(
         problem,
@@ -85,7 +85,7 @@ def layout_call(
 ) -> Call:
     """A Call on operands in any layout; `shape_a` and `shape_b` are canonical."""
     policy = make_policy(algorithm)
-    choose(problem, pass_, policy)
+    choose(problem.without_idle_taps(), pass_, policy)
     shape_out = problem.result(pass_).shape
     if extension is not None and pass_ is Pass.INPUT_GRAD:
         shape_out = (shape_out[0], *extension.sizes, shape_out[-1])
@@ -137,13 +137,21 @@ def run_call(call: Call, a: Array, b: Array, bias: Array | None = None) -> Array
     extension = call.extension
     if extension is not None and call.pass_ is not Pass.INPUT_GRAD:
         a = extend(a, extension)
-    rule = trilinear if call.hand_derived else run
-    out = rule(call.problem, call.pass_, call.policy, *varying_alike(a, b))
+    out = run_pass(call, *varying_alike(a, b))
     if extension is not None and call.pass_ is Pass.INPUT_GRAD:
         out = fold_extension(out, extension)
     if bias is not None:
         out = out + jnp.broadcast_to(bias.astype(out.dtype), out.shape)
     return out.reshape(call.shape_out).transpose(call.order_out)
+
+
+def run_pass(call: Call, a: Array, b: Array) -> Array:
+    """The pass by the taps that can meet a sample: the others take no part, and have zero gradients."""
+    taps = call.problem.meeting_taps()
+    rule = functools.partial(trilinear if call.hand_derived else run, call.problem.with_taps(taps))
+    if call.pass_ is not Pass.KERNEL_GRAD:
+        return rule(call.pass_, call.policy, a, cut_taps(b, taps))
+    return restore_taps(rule(call.pass_, call.policy, a, b), taps, call.problem.kernel_size)
 
 
 def batch_groups_to_channels(x: Array, groups: int) -> Array:

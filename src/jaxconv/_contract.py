@@ -61,6 +61,17 @@ def multiply_channels(problem: ConvProblem, x: Array, w: Array) -> Array:
     return jnp.moveaxis(y, 0, -2).reshape(*x.shape[:-2], -1)
 
 
+def unmultiply_channels(problem: ConvProblem, g: Array, w: Array) -> Array:
+    """g `[N, *M, O]` times the transpose of w `[C/G, O]`, group by group: `[N, *M, C]`."""
+    if problem.groups == 1:
+        return contract(problem, g, w, (((g.ndim - 1,), (1,)), ((), ())))
+    groups = problem.groups
+    g = g.reshape(*g.shape[:-1], groups, -1)
+    w = w.reshape(w.shape[0], groups, -1)
+    dx = contract(problem, g, w, (((g.ndim - 1,), (2,)), ((g.ndim - 2,), (1,))))
+    return jnp.moveaxis(dx, 0, -2).reshape(*g.shape[:-2], -1)
+
+
 def correlate_channels(problem: ConvProblem, x: Array, g: Array) -> Array:
     """Sum over batch and space of x `[N, *M, C]` times g `[N, *M, O]`, group by group: `[C/G, O]`."""
     groups = problem.groups

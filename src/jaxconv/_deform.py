@@ -26,8 +26,8 @@ from ._conv import check_bias
 from ._dtypes import sum_dtype
 from ._extend import extend
 from ._front import as_array, context, flatten_batch, hand_derived, varying_alike
+from ._padding import Extension
 from ._problem import ConvProblem, Shape, make_problem
-from ._window import Extension
 
 
 def deform_conv(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ._window import Extension
+from ._padding import Extension
 
 
 def extend(x: Array, extension: Extension) -> Array:

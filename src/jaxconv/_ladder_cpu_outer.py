@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import math
 
-from ._ladder import summed_channels
+from ._ladder import met_share, summed_channels
 from ._ladder_cpu_transforms import suits_fft, suits_winograd
-from ._problem import ConvProblem, Pass, accumulator, len_meetings
-from ._window import Window
+from ._problem import ConvProblem, Pass, accumulator
 from .algorithms import BY_NAME
-from .algorithms._lane_slices import outputs_at
 from .algorithms._lanes import MAX_COLUMNS, count_sums, is_unrolled
 from .algorithms._outer_products import MAX_TERMS, count_terms, is_written_out, product_lanes
 from .algorithms._winograd_plan import count_products
@@ -214,16 +212,7 @@ def most_padding_terms(problem: ConvProblem, pass_: Pass) -> int:
 
 def padding_share(problem: ConvProblem, pass_: Pass) -> float:
     """The part of the taps that a forward pass or an input gradient meets on padding."""
-    if pass_ is Pass.INPUT_GRAD:
-        problem = problem.input_adjoint()
-    return 1 - math.prod(sample_share(window) for window in problem.windows)
-
-
-def sample_share(window: Window) -> float:
-    """The part of an axis's taps that fall on samples."""
-    dense = [phase.window for phase in window.phases() if phase.window is not None]
-    met = sum(len(outputs_at(w, k)) for w in dense for k in range(w.size))
-    return met / max(1, len_meetings(window))
+    return 1 - met_share(problem.input_adjoint() if pass_ is Pass.INPUT_GRAD else problem)
 
 
 def phases(problem: ConvProblem, pass_: Pass) -> int:

@@ -17,9 +17,10 @@ from ._contract import contract
 from ._conv import check_bias_kind
 from ._extend import extend
 from ._front import as_array, context, flatten_batch, hand_derived
+from ._padding import Extension
 from ._problem import ConvProblem, Shape, make_problem
 from ._unfold import dilate, unfold, unfold_by_hand
-from ._window import Extension, as_ints, or_ones
+from ._window import as_ints, or_ones
 
 
 def conv_local(

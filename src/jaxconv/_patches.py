@@ -103,6 +103,23 @@ def dynamic_tap_slice(x: Array, windows: Sequence[Window], tap: Sequence[Array])
     return lax.slice(block, [0] * x.ndim, block.shape, [1, *(w.stride for w in windows), 1])
 
 
+def cut_taps(w: Array, taps: Sequence[range]) -> Array:
+    """The taps of a kernel in a range on each axis."""
+    return w if is_whole(taps, w.shape) else w[tuple(slice(t.start, t.stop) for t in taps)]
+
+
+def restore_taps(w: Array, taps: Sequence[range], sizes: Sequence[int]) -> Array:
+    """The adjoint of `cut_taps`: zeros where it cut."""
+    if is_whole(taps, sizes):
+        return w
+    config = [(t.start, size - t.stop, 0) for t, size in zip(taps, sizes, strict=True)]
+    return lax.pad(w, jnp.zeros((), w.dtype), [*config, (0, 0, 0), (0, 0, 0)])
+
+
+def is_whole(taps: Sequence[range], sizes: Sequence[int]) -> bool:
+    return all(len(t) == size for t, size in zip(taps, sizes, strict=False))
+
+
 def flip_and_swap(w: Array, groups: int) -> Array:
     """rot180 on every spatial axis, I and O exchanged within each group: `[*K, O/G, C]` (T8)."""
     return swap_channels(lax.rev(w, range(w.ndim - 2)), groups)

@@ -14,10 +14,11 @@ from jax import Array, lax
 
 from ._extend import extend
 from ._front import as_array, context, flatten_batch, hand_derived
+from ._padding import Extension
 from ._pool_call import as_inputs, execute, make_geometry
 from ._pool_extreme import ExtremePool, collect, extreme, widened
 from ._pool_geometry import Shape
-from ._window import Extension, Window, as_ints
+from ._window import Window, as_ints
 
 
 def max_pool_with_argmax(

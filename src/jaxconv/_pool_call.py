@@ -14,17 +14,9 @@ from jax import Array
 
 from ._extend import extend
 from ._front import as_array, explicit_spec, flatten_batch, with_auto_axes
+from ._padding import Extension, check_extension, resolve_padding
 from ._pool_geometry import Shape, ceil_hi
-from ._window import (
-    Extension,
-    Window,
-    as_int,
-    as_ints,
-    check_extension,
-    check_not_negative,
-    dilated,
-    resolve_padding,
-)
+from ._window import Window, as_int, as_ints, check_not_negative, dilated
 
 KINDS = {
     "b": (jnp.bool_, "booleans"),

@@ -12,20 +12,13 @@ import numpy as np
 from jax import Array, lax
 
 from ._front import as_array, context, hand_derived
+from ._padding import ZERO_PADDING_NAMES, resolve_padding
 from ._pool_call import make_geometry
 from ._pool_classes import phase_windows
 from ._pool_extreme import worst
 from ._pool_geometry import Shape
 from ._pool_reduction import Reducer, Reduction, reduce_arrays
-from ._window import (
-    ZERO_PADDING_NAMES,
-    Window,
-    as_ints,
-    check_not_negative,
-    dilated,
-    or_ones,
-    resolve_padding,
-)
+from ._window import Window, as_ints, check_not_negative, dilated, or_ones
 
 SUMS = (lax.add, jnp.add, operator.add)
 MAXIMA = (lax.max, jnp.maximum)

@@ -14,12 +14,12 @@ from jax import Array
 
 from ._extend import extend
 from ._front import explicit_spec, with_auto_axes
+from ._padding import Extension
 from ._pool_classes import Classes, pool_classes
 from ._pool_extreme import ExtremePool
 from ._pool_geometry import Stage, live_taps, stages
 from ._pool_linear import LinearPool
 from ._pool_taps import fence, tap
-from ._window import Extension
 
 Reducer: TypeAlias = Callable[[Any, Any], Any]
 

@@ -16,16 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from ._dtypes import canonical_precision, check_dtypes, promote, sum_dtype
-from ._window import (
-    Extension,
-    Window,
-    as_int,
-    as_ints,
-    check_extension,
-    check_not_negative,
-    dilated,
-    resolve_padding,
-)
+from ._padding import Extension, check_extension, resolve_padding
+from ._window import Window, as_int, as_ints, check_not_negative, dilated
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -152,6 +144,18 @@ class ConvProblem:
         """The dense problem of each group."""
         cin, cout = self.channels_per_group
         return dataclasses.replace(self, in_channels=cin, out_channels=cout, groups=1)
+
+    def meeting_taps(self) -> tuple[range, ...]:
+        """The taps of each axis that can meet a sample."""
+        return tuple(w.meeting_taps() for w in self.windows)
+
+    def with_taps(self, taps: Sequence[range]) -> ConvProblem:
+        """The problem of some neighbouring taps alone."""
+        return self.with_windows([w.with_taps(t) for w, t in zip(self.windows, taps, strict=True)])
+
+    def without_idle_taps(self) -> ConvProblem:
+        """The problem of the taps that can meet a sample."""
+        return self.with_taps(self.meeting_taps())
 
     def with_dtypes(self, **changed: Any) -> ConvProblem:
         """The problem with another `x_dtype`, `w_dtype` or `y_dtype`."""

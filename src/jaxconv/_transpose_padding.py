@@ -15,7 +15,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from ._window import EXTENSION_MODES, Extension, Pads, as_ints, dilated, resolve_padding, same_pads
+from ._padding import EXTENSION_MODES, Extension, Pads, resolve_padding, same_pads
+from ._window import as_ints, dilated
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,13 +14,7 @@ import dataclasses
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, TypeAlias
-
-Pads: TypeAlias = tuple[tuple[int, int], ...]
-
-# Padding names that extend the input with its own values; all others pad with zeros.
-EXTENSION_MODES = {"CIRCULAR": "wrap", "REFLECT": "reflect", "SYMMETRIC": "symmetric", "EDGE": "edge"}
-ZERO_PADDING_NAMES = ("VALID", "SAME", "SAME_LOWER", "FULL", "CAUSAL", "REVERSE_CAUSAL")
+from typing import Any
 
 
 def dilated(size: int, dilation: int) -> int:
@@ -95,6 +89,37 @@ class Window:
         lo = min(max(self.lo, -self.dilated_in), self.reach)
         return dataclasses.replace(self, lo=lo, hi=self.reach - self.dilated_in - lo)
 
+    def outputs_at(self, k: int) -> range:
+        """The outputs of a dense window whose tap k falls on the input, not on padding."""
+        first = k * self.dilation - self.lo
+        start = max(0, -(first // self.stride))
+        return range(start, max(start, min(self.out_size, -((first - self.in_size) // self.stride))))
+
+    def inputs_at(self, k: int) -> range:
+        """The samples that tap k of a dense window falls on in `outputs_at`."""
+        outputs, first = self.outputs_at(k), k * self.dilation - self.lo
+        return range(first + outputs.start * self.stride, first + outputs.stop * self.stride, self.stride)
+
+    def meeting_taps(self) -> range:
+        """The taps between which all fall that meet a sample in some output, one at least (*).
+
+        Taps before and behind them read padding alone: their weights have no effect, and zero gradients.
+        """
+        last_move = (self.out_size - 1) * self.stride
+        first = min(max(0, -((last_move - self.lo) // self.dilation)), self.size - 1)
+        last = min((self.lo + self.dilated_in - 1) // self.dilation, self.size - 1)
+        return range(first, max(first, last) + 1)
+
+    def with_taps(self, taps: range) -> Window:
+        """The same outputs from some neighbouring taps alone."""
+        return dataclasses.replace(
+            self,
+            size=len(taps),
+            dilation=self.dilation if len(taps) > 1 else 1,
+            lo=self.lo - taps.start * self.dilation,
+            hi=self.hi - (self.size - taps.stop) * self.dilation,
+        )
+
     def padded(self) -> Window:
         """The same outputs of a dense input whose padding is in place."""
         return dataclasses.replace(self, in_size=self.reach, lo=0, hi=0)
@@ -154,15 +179,6 @@ class Window:
         return Phase(r, out_step, 0, tap_step, None)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Extension:
-    """Padding with the input's own values: spatial sizes before it, amounts, and NumPy's name of the mode."""
-
-    sizes: tuple[int, ...]
-    pads: Pads
-    mode: str
-
-
 def as_int(value: Any, name: str) -> int:
     """`value` as a Python integer, or a TypeError that says that it must be static."""
     try:
@@ -202,70 +218,6 @@ def or_ones(value: Any, rank: int, name: str) -> tuple[int, ...]:
     return as_ints(1 if value is None else value, rank, name, minimum=1)
 
 
-def same_pads(size_in: int, extent: int, stride: int) -> int:
-    """Total padding that makes the output ceil(size_in / stride)."""
-    out = -(-size_in // stride)
-    return max(0, (out - 1) * stride + extent - size_in)
-
-
-def resolve_padding(
-    padding: Any,
-    in_sizes: Sequence[int],
-    extents: Sequence[int],
-    strides: Sequence[int],
-) -> tuple[Pads, str | None]:
-    """Any accepted padding as (lo, hi) pairs, and the extension mode if the padding is not of zeros.
-
-    `in_sizes` are the sizes of the dilated input. The extension modes pad by ((Ke - 1) // 2, Ke // 2)
-    whatever the stride, as Flax does.
-    """
-    rank = len(in_sizes)
-    if isinstance(padding, str):
-        name = padding.upper()
-        if name in EXTENSION_MODES:
-            pads = tuple(((e - 1) // 2, e // 2) for e in map(lambda e: max(e, 1), extents))
-            return pads, EXTENSION_MODES[name]
-        axes = zip(in_sizes, extents, strides, strict=True)
-        return tuple(_named_pads(name, *axis) for axis in axes), None
-    if not is_sequence(padding):
-        amount = as_int(padding, "padding")
-        return ((amount, amount),) * rank, None
-    pads = tuple(_pair(entry) for entry in padding)
-    if len(pads) != rank:
-        raise ValueError(
-            f"`padding` must have one (lo, hi) pair per spatial axis ({rank}), got {len(pads)}: {pads}"
-        )
-    return pads, None
-
-
-def _named_pads(name: str, in_size: int, extent: int, stride: int) -> tuple[int, int]:
-    reach = max(extent - 1, 0)
-    if name == "VALID":
-        return 0, 0
-    if name == "FULL":
-        return reach, reach
-    if name == "CAUSAL":
-        return reach, 0
-    if name == "REVERSE_CAUSAL":
-        return 0, reach
-    if name in ("SAME", "SAME_LOWER"):
-        total = same_pads(in_size, extent, stride)
-        small, large = total // 2, total - total // 2
-        return (small, large) if name == "SAME" else (large, small)
-    known = ", ".join((*ZERO_PADDING_NAMES, *EXTENSION_MODES))
-    raise ValueError(f"`padding` must be one of {known}, an int, or (lo, hi) pairs, got {name!r}")
-
-
-def _pair(entry: Any) -> tuple[int, int]:
-    if is_sequence(entry):
-        pair = tuple(as_int(v, "padding") for v in entry)
-        if len(pair) != 2:
-            raise ValueError(f"`padding` entries must be an int or a (lo, hi) pair, got {pair}")
-        return pair[0], pair[1]
-    amount = as_int(entry, "padding")
-    return amount, amount
-
-
 def check_not_negative(windows: Sequence[Window]) -> None:
     """Negative padding may crop an axis to nothing, not to less than nothing."""
     for axis, w in enumerate(windows):
@@ -274,14 +226,3 @@ def check_not_negative(windows: Sequence[Window]) -> None:
                 f"`padding` must not crop more than the input holds, got ({w.lo}, {w.hi}) on spatial "
                 f"axis {axis} of (dilated) size {w.dilated_in}; crop at most {w.dilated_in} samples"
             )
-
-
-def check_extension(extension: Extension) -> Extension:
-    """Copies need something to be copied from."""
-    for size, (lo, hi) in zip(extension.sizes, extension.pads, strict=True):
-        if size == 0 and lo + hi > 0:
-            raise ValueError(
-                f"`padding` that extends the input ({extension.mode}) needs samples on every axis, got "
-                f'spatial sizes {extension.sizes}; give "VALID" or numbers'
-            )
-    return extension

@@ -56,17 +56,16 @@ def meeting_slices(
     *rows, last = windows
     x, left = source
     axis, batch = len(windows), x.shape[0] // images
-    outputs = [outputs_at(w, k) for k, w in zip(lead, rows, strict=True)]
-    firsts = [r.start * w.stride + k * w.dilation - w.lo for r, k, w in zip(outputs, lead, rows, strict=True)]
-    ends = [a + (len(r) - 1) * w.stride + 1 for a, r, w in zip(firsts, outputs, rows, strict=True)]
+    outputs = [w.outputs_at(k) for k, w in zip(lead, rows, strict=True)]
+    inputs = [w.inputs_at(k) for k, w in zip(lead, rows, strict=True)]
     taps = taps_inside(last, left, x.shape[axis])
     first = left + taps.start * last.dilation if taps else 0
     stop = first + dilated(len(taps), last.dilation)
     lanes = x.shape[axis + 1 :]
     x_part = lax.slice(
         x,
-        (i * batch, *firsts, first, *[0] * len(lanes)),
-        ((i + 1) * batch, *ends, stop, *lanes),
+        (i * batch, *(r.start for r in inputs), first, *[0] * len(lanes)),
+        ((i + 1) * batch, *(r[-1] + 1 for r in inputs), stop, *lanes),
         (1, *(w.stride for w in rows), last.dilation, *[1] * len(lanes)),
     )
     if len(taps) < last.size:
@@ -78,13 +77,6 @@ def meeting_slices(
         ((i + 1) * batch, *(r.stop for r in outputs), j + 1, *lanes),
     )
     return x_part, g_part
-
-
-def outputs_at(window: Window, k: int) -> range:
-    """The outputs of a dense window whose tap k falls on the input, not on padding."""
-    first = k * window.dilation - window.lo
-    start = max(0, -(first // window.stride))
-    return range(start, max(start, min(window.out_size, -((first - window.in_size) // window.stride))))
 
 
 def taps_inside(window: Window, first: int, size: int) -> range:

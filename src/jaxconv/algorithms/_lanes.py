@@ -21,7 +21,7 @@ from jax import Array, lax
 from .._loops import loop, map_in_loop
 from .._patches import BARRIERS_HOLD, Tap, all_taps, pad_to_windows, zeros
 from .._window import Window
-from ._lane_slices import column_sources, meeting_slices, outputs_at
+from ._lane_slices import column_sources, meeting_slices
 from ._lane_sums import add_in_chains, add_up, cached_terms, pad_axis, scale
 from ._stages import apart
 
@@ -217,7 +217,7 @@ def partial_sums(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) ->
     sources = column_sources(windows, x)
 
     def of_row(lead: Tap) -> list[Array]:
-        if not all(outputs_at(w, k) for w, k in zip(windows, lead, strict=False)):
+        if not all(w.outputs_at(k) for w, k in zip(windows, lead, strict=False)):
             shape = (*[0] * len(windows), windows[-1].size, *jnp.broadcast_shapes(*lanes))
             return [jnp.zeros(shape, x.dtype)]
         pairs = [meeting_slices(windows, lead, sources[j], g, images, i, j) for i, j in spots]

@@ -1,92 +1,172 @@
-"""Direct: one contraction over channels per tap, and the products added where they belong.
+"""Direct: one contraction over channels per tap, of the samples that it meets.
 
-    z_k[i, o]   = sum_c x[i, c] w[k, c, o]                       every input meets tap k, no copy of x
-    y[m, o]     = sum_k z_k[m s + k d - lo, o]                   shifted slices, one fused sum     (T2, T5)
-    dw[k, c, o] = sum_n sum_m x[n, m s + k d - lo, c] g[n, m, o]                                   (T7)
+Tap k meets the samples i = m s + k d - lo that lie in x, none of the padding, and their outputs m:
 
-Multiplying before shifting leaves the taps to an elementwise sum, which XLA vectorises, where patches would
-be copied (kn2row; Vasudevan, Anderson and Gregg 2017, arXiv:1704.04428). With a stride, tap k meets only the
-inputs of its own residue class, so the classes are multiplied apart.
+    y[m, o]     = sum_k z_k[m, o],   z_k[m, o] = sum_c x[m s + k d - lo, c] w[k, c, o]     (T2, T5)
+    dw[k, c, o] = sum_n sum_m x[n, m s + k d - lo, c] g[n, m, o]                           (T7)
 
-Cost: one multiply-add per input and tap, a few more than one per pair that meets. Error: that of a plain sum.
+Multiplying first leaves the taps to an elementwise sum, which XLA vectorises, where patches would be copied
+(kn2row; Vasudevan, Anderson and Gregg 2017, arXiv:1704.04428).
+
+Cost: one multiply-add per sample and tap that meet. Error: that of a plain sum.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._contract import correlate_channels, multiply_channels
+from .._contract import correlate_channels, multiply_channels, unmultiply_channels
 from .._loops import in_threads, map_in_loop
 from .._patches import (
     Tap,
     all_taps,
     dynamic_tap_slice,
+    flip_and_swap,
+    forward_by_phases,
     pad_to_windows,
-    residues,
     sum_tree,
-    tap_slice,
     zeros,
 )
 from .._problem import ConvProblem, Pass, accumulator
-from ._blocks import block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
+from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_images
 from ._record import Algorithm
+from ._stages import apart
+
+TapProduct: TypeAlias = Callable[[ConvProblem, Tap, Array, Array], Array]
 
 # Beyond this many taps a loop replaces the unrolled sum: compile time grows with every unrolled tap.
 MAX_UNROLLED_TAPS = 64
 
-# Products of one block. They are written once and read once; 8 MB lie in the last-level cache.
+# What the taps of one block read and their products; 8 MB lie in the last-level cache.
 BLOCK_BYTES = 8 << 20
 
 
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
-    if problem.taps > MAX_UNROLLED_TAPS:
-        return _forward_loop(problem, pad_to_windows(x, problem.windows), w)
     if problem.rank == 0:
         return multiply_channels(problem, x, w)
-    columns = math.prod(w.in_size + w.lo + w.hi for w in problem.windows[1:])
-    row_bytes = columns * problem.taps * problem.out_channels * 4
-    blocks = plan_blocks(problem, row_bytes, block_limit(BLOCK_BYTES, problem.sized().io_bytes()))
-    return forward_in_blocks(problem, blocks, x, lambda part, block: _shifted_sum(part, block, w))
+    if problem.taps > MAX_UNROLLED_TAPS:
+        return _forward_loop(problem, pad_to_windows(x, problem.windows), w)
+    return sum_in_blocks(problem, x, w, multiply)
 
 
-def _shifted_sum(problem: ConvProblem, x: Array, w: Array) -> Array:
-    """sum_k z_k shifted by k, over unpadded windows."""
-    terms = []
-    for tap in all_taps(problem.kernel_size):
-        starts, offsets = _residue(problem, tap)
-        inputs = residues(x, 1, starts, problem.strides)
-        terms.append(_crop(multiply_channels(problem, inputs, w[tap]), offsets, problem.output_size))
-    return sum_tree(terms)
-
-
-def _residue(problem: ConvProblem, tap: Tap) -> tuple[list[int], list[int]]:
-    """The residue class of the inputs that a tap meets, and where in it the first output reads."""
-    pairs = [divmod(k * w.dilation, w.stride) for k, w in zip(tap, problem.windows, strict=True)]
-    return [start for _, start in pairs], [offset for offset, _ in pairs]
-
-
-def _crop(z: Array, offsets: list[int], sizes: tuple[int, ...]) -> Array:
-    stops = [offset + size for offset, size in zip(offsets, sizes, strict=True)]
-    return lax.slice(z, [0, *offsets, 0], [z.shape[0], *stops, z.shape[-1]])
+def input_grad(problem: ConvProblem, g: Array, w: Array) -> Array:
+    """The adjoint's forward pass; without strides it reads w where it lies, which may be larger than x."""
+    adjoint = problem.input_adjoint()
+    if problem.rank == 0 or not adjoint.is_dense or problem.taps > MAX_UNROLLED_TAPS:
+        return forward_by_phases(adjoint, g, flip_and_swap(w, problem.groups), forward)
+    return sum_in_blocks(adjoint, g, w, unmultiply)
 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
-    if problem.taps > MAX_UNROLLED_TAPS:
-        return _kernel_grad_loop(problem, pad_to_windows(x, problem.windows), g)
     if problem.rank == 0:
         return correlate_channels(problem, x, g)
-    row_bytes = math.prod(problem.output_size[1:]) * problem.taps * problem.in_channels * 4
-    blocks = plan_blocks(problem, row_bytes, block_limit(BLOCK_BYTES, problem.sized().io_bytes()))
-    return kernel_grad_in_blocks(problem, blocks, x, g, _tap_products)
+    if problem.taps > MAX_UNROLLED_TAPS:
+        return _kernel_grad_loop(problem, pad_to_windows(x, problem.windows), g)
+    limit = block_bytes(problem)
+    return kernel_grad_in_blocks(problem, plan(problem), x, g, functools.partial(tap_gradients, limit))
 
 
-def _tap_products(problem: ConvProblem, x: Array, g: Array) -> Array:
-    taps = all_taps(problem.kernel_size)
-    dw = [correlate_channels(problem, tap_slice(x, problem.windows, t), g) for t in taps]
-    return jnp.stack(dw).reshape(problem.kernel_shape)
+def plan(problem: ConvProblem) -> Blocks:
+    """Blocks of images whose taps lay out `block_bytes`, or one image each if that is more."""
+    return plan_images(problem, image_bytes(problem), block_bytes(problem))
+
+
+def image_bytes(problem: ConvProblem) -> int:
+    """What all taps read of one image, and their products."""
+    pairs = math.prod(sum(len(w.outputs_at(k)) for k in range(w.size)) for w in problem.windows)
+    return pairs * (problem.in_channels + problem.out_channels) * 4
+
+
+def block_bytes(problem: ConvProblem) -> int:
+    return block_limit(BLOCK_BYTES, 5 * problem.sized().io_bytes() // 2)
+
+
+def stages(problem: ConvProblem, limit: int) -> list[list[Tap]]:
+    """The taps of a block that meet a sample, as many at a time as lay out `limit` bytes, or one by one."""
+    taps = [tap for tap in all_taps(problem.kernel_size) if meets(problem, tap)]
+    laid_out = problem.batch * image_bytes(problem)
+    count = max(1, len(taps) * limit // max(1, laid_out))
+    return [taps[i : i + count] for i in range(0, len(taps), count)]
+
+
+def meets(problem: ConvProblem, tap: Tap) -> bool:
+    return all(w.outputs_at(k) for w, k in zip(problem.windows, tap, strict=True))
+
+
+def sum_in_blocks(problem: ConvProblem, x: Array, w: Array, product: TapProduct) -> Array:
+    """y, the sum of all z_k."""
+    limit = block_bytes(problem)
+
+    def step(part: ConvProblem, x: Array) -> Array:
+        y = None
+        for taps in stages(part, limit):
+            y = apart(functools.partial(add_products, part, taps, product))(x, w, y)
+        return zeros((x.shape[0], *part.output_shape[1:]), accumulator(part), x) if y is None else y
+
+    return forward_in_blocks(problem, plan(problem), x, step)
+
+
+def add_products(
+    problem: ConvProblem, taps: Sequence[Tap], product: TapProduct, x: Array, w: Array, y: Array | None
+) -> Array:
+    """y and the z_k of some taps, each where its outputs lie, one fused sum."""
+    terms = [] if y is None else [y]
+    for tap in taps:
+        z = product(problem, tap, inputs_at(problem, tap, x), w)
+        outputs = [v.outputs_at(k) for v, k in zip(problem.windows, tap, strict=True)]
+        around = [(r.start, size - r.stop, 0) for r, size in zip(outputs, problem.output_size, strict=True)]
+        terms.append(lax.pad(z, jnp.zeros((), z.dtype), [(0, 0, 0), *around, (0, 0, 0)]))
+    return sum_tree(terms)
+
+
+def multiply(problem: ConvProblem, tap: Tap, x: Array, w: Array) -> Array:
+    """What a tap of w adds: `[N, *M, C] -> [N, *M, O]`."""
+    return multiply_channels(problem, x, w[tap])
+
+
+def unmultiply(adjoint: ConvProblem, tap: Tap, g: Array, w: Array) -> Array:
+    """What a tap of the flipped and swapped w adds in the adjoint problem (T8)."""
+    mirrored = tuple(size - 1 - k for size, k in zip(adjoint.kernel_size, tap, strict=True))
+    return unmultiply_channels(adjoint, g, w[mirrored])
+
+
+def tap_gradients(limit: int, problem: ConvProblem, x: Array, g: Array) -> Array:
+    """dw of a block of unpadded images, in stages; taps that meet no sample have none."""
+    none = jnp.zeros(problem.kernel_shape[-2:], accumulator(problem))
+    dw = dict.fromkeys(all_taps(problem.kernel_size), none)
+    for taps in stages(problem, limit):
+        dw |= zip(taps, apart(functools.partial(correlate_taps, problem, taps))(x, g), strict=True)
+    return jnp.stack(list(dw.values())).reshape(problem.kernel_shape)
+
+
+def correlate_taps(problem: ConvProblem, taps: Sequence[Tap], x: Array, g: Array) -> list[Array]:
+    """`[C/G, O]` of some taps."""
+    return [
+        correlate_channels(problem, inputs_at(problem, tap, x), outputs_at(problem, tap, g)) for tap in taps
+    ]
+
+
+def inputs_at(problem: ConvProblem, tap: Tap, x: Array) -> Array:
+    """The samples of x that a tap falls on."""
+    return slice_ranges(x, [w.inputs_at(k) for w, k in zip(problem.windows, tap, strict=True)])
+
+
+def outputs_at(problem: ConvProblem, tap: Tap, g: Array) -> Array:
+    """The outputs that these samples meet."""
+    return slice_ranges(g, [w.outputs_at(k) for w, k in zip(problem.windows, tap, strict=True)])
+
+
+def slice_ranges(x: Array, ranges: Sequence[range]) -> Array:
+    """`[N, *S, C]` cut to a range on each spatial axis."""
+    starts, stops = [r.start for r in ranges], [r[-1] + 1 for r in ranges]
+    steps = [1, *(r.step for r in ranges), 1]
+    return lax.slice(x, [0, *starts, 0], [x.shape[0], *stops, x.shape[-1]], steps)
 
 
 def _forward_loop(problem: ConvProblem, x: Array, w: Array) -> Array:
@@ -119,4 +199,4 @@ def supports(problem: ConvProblem, pass_: Pass) -> str | None:
     return None
 
 
-ALGORITHM = Algorithm("direct", supports, forward, kernel_grad)
+ALGORITHM = Algorithm("direct", supports, forward, kernel_grad, input_grad)

@@ -1,0 +1,34 @@
+"""Where a CPU multiplies tap by tap: under wide padding, of which others multiply the zeros."""
+
+from __future__ import annotations
+
+import math
+
+from ._ladder import met_share
+from ._ladder_cpu_transforms import patch_share, suits_fft, suits_winograd, winograd_share
+from ._problem import ConvProblem, Pass
+from .algorithms.direct import MAX_UNROLLED_TAPS
+
+# How many products take as long as to copy a value or add it up, and as the transforms of a sample and of an
+# output in Winograd. With both the choice took 1.05 times the time of the faster in 452 random passes of
+# dilated and padded layers of 16 to 512 channels, never direct 1.23 times; passes that go to direct took
+# 0.54 to 0.63 of gemm's time on other seeds (2026-11-30, AMD EPYC Zen 4, AVX-512).
+DIRECT_MOVES, DIRECT_TRANSFORMS = 20, 16
+# Outputs of all images from which a forward pass or an input gradient goes here: with fewer they took up to
+# 1.4 and 2.5 times gemm's time.
+DIRECT_POINTS = 100
+
+
+def suits_direct(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether so few taps meet samples that copies and sums for each cost less than products with padding."""
+    sized = problem.sized()
+    if problem.groups > 1 or not 1 < problem.taps <= MAX_UNROLLED_TAPS or sized.is_empty:
+        return False
+    points = sized.batch * math.prod(sized.output_size)
+    if (pass_ is not Pass.KERNEL_GRAD and points < DIRECT_POINTS) or suits_fft(problem, pass_):
+        return False
+    cin, cout = problem.channels_per_group
+    others = patch_share(problem)
+    if suits_winograd(problem, pass_):
+        others = winograd_share(problem) + DIRECT_TRANSFORMS / min(cin, cout)
+    return met_share(problem) * (1 + DIRECT_MOVES / cin + DIRECT_MOVES / cout) <= others
