@@ -63,6 +63,10 @@ CHOICES = [
     ((8, 56, 56, 24), (7, 7, 24, 32), {"strides": 2}, ("gemm", "winograd", "gemm")),
     ((8, 56, 56, 64), (7, 7, 64, 255), {"strides": 2}, "winograd"),
     ((8, 56, 56, 64), (7, 7, 64, 256), {"strides": 2}, "gemm"),
+    # Many taps in each phase, for the tiles that share the transforms of the kernel.
+    ((1, 28, 28, 64), (8, 8, 64, 64), {"strides": 2}, "winograd"),
+    ((1, 28, 28, 64), (9, 9, 64, 64), {"strides": 2}, "gemm"),
+    ((2, 28, 28, 64), (9, 9, 64, 64), {"strides": 2}, "winograd"),
     ((8, 28, 28, 128), (7, 7, 128, 128), {}, "winograd"),
     ((8, 1024, 64), (3, 64, 64), {}, "winograd"),
     ((8, 28, 28, 128), (1, 1, 128, 256), {}, "gemm"),

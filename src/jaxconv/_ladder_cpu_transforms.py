@@ -22,6 +22,9 @@ from .algorithms.fft import count_values, spectrum_products
 # of lines, the same day); from 30 to 75 all three of up to 16 taps took 0.81 (36 passes, 2026-11-30).
 WINOGRAD_PRODUCTS, WINOGRAD_KERNEL_TILES, WINOGRAD_LONG_TILES = 0.7, 30, 75
 WINOGRAD_LONG_TAPS = 16
+# The same with a stride, whose phases each transform their part of the kernel, and more taps in a phase: 9 to
+# 15 an axis took 1.2 times gemm's time from 30 to 60, and 0.87 beyond (53 and 74 passes, 2026-11-30).
+WINOGRAD_STRIDED_TILES, WINOGRAD_STRIDED_TAPS = 60, 4
 # Channels on both sides times the share of products saved, at least, for the transforms to pay. From 10 to 12
 # Winograd took 1.04 of gemm's time (40 passes; 2.7 times its compile time in 24), from 12 to 14 0.86 (44
 # more, 2026-11-28, AMD EPYC Zen 4, AVX-512). Groups count as dense problems: 0.66 of the time of a batched
@@ -85,8 +88,16 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
 def winograd_share(problem: ConvProblem) -> float:
     """Winograd's products over the direct ones, the transform of the kernel included."""
     tiles, share = count_products(problem)
-    is_long = max(map(phase_taps, problem.windows)) > WINOGRAD_LONG_TAPS
-    return share * (1 + (WINOGRAD_LONG_TILES if is_long else WINOGRAD_KERNEL_TILES) / max(1, tiles))
+    return share * (1 + kernel_tiles(problem) / max(1, tiles))
+
+
+def kernel_tiles(problem: ConvProblem) -> int:
+    """The tiles whose products take as long as the transform of the kernel."""
+    taps = max(map(phase_taps, problem.windows))
+    if taps > WINOGRAD_LONG_TAPS:
+        return WINOGRAD_LONG_TILES
+    many = is_strided(problem) and taps > WINOGRAD_STRIDED_TAPS
+    return WINOGRAD_STRIDED_TILES if many else WINOGRAD_KERNEL_TILES
 
 
 def patch_share(problem: ConvProblem) -> float:
