@@ -127,6 +127,8 @@ CASES = (
     Case("pointwise_strided", (2, 5, 7, 6), (1, 1, 6, 4), strides=(2, 3)),
     Case("dense", (2, 4, 3, 3), (4, 3, 3, 5)),
     Case("strided", (2, 9, 8, 3), (3, 3, 3, 4), ((2, 0), (0, 3)), (2, 1)),
+    # Of every two samples, or four and two, no tap meets more than one.
+    Case("strided_dilated", (2, 9, 11, 3), (3, 2, 3, 4), ((2, 1), (1, 3)), (2, 4), 1, (2, 6)),
     Case("stride_above_kernel", (2, 11, 10, 3), (2, 1, 3, 2), 1, (3, 4)),
     Case("tiles", (2, 5, 8, 3), (2, 3, 3, 4), ((1, 0), (0, 1)), (2, 3)),
     Case("tiles_of_many_rows", (1, 21, 5, 2), (10, 2, 2, 3), "VALID", (10, 2)),

@@ -250,6 +250,15 @@ def test_taps_that_meet_no_sample_are_not_multiplied(algorithm: str, which: Pass
     assert multiplications_of(case, which, algorithm) == 2 * 5 * 4 * 3 * 4
 
 
+def test_samples_that_meet_no_tap_are_not_transformed() -> None:
+    """With stride and dilation two one sample of four takes part, in a dense convolution."""
+    strided = Case("every_second", (1, 28, 28, 8), (3, 3, 8, 8), 2, 2, 1, 2)
+    dense = Case("all_of_them", (1, 14, 14, 8), (3, 3, 8, 8), 1)
+    for which in Pass:
+        expected = multiplications_of(dense, which, "winograd")
+        assert multiplications_of(strided, which, "winograd") == expected
+
+
 def test_every_pair_of_passes_is_covered() -> None:
     """The table above spans all geometry options, alone and together."""
     options = [

@@ -94,6 +94,16 @@ def test_all_that_meets_is_between_the_meeting_taps() -> None:
     assert any(len(w.meeting_taps()) < w.size and meetings(w) for w in WINDOWS)
 
 
+def test_all_that_meets_is_among_the_meeting_samples() -> None:
+    for window in WINDOWS:
+        samples = window.meeting_samples()
+        fewer = window.with_samples(samples)
+        assert fewer.in_size == len(samples)
+        assert fewer.out_size == window.out_size, window
+        assert sorted((samples[i], k, m) for i, k, m in meetings(fewer)) == meetings(window), window
+    assert any(w.with_samples(w.meeting_samples()) != w and meetings(w) for w in WINDOWS)
+
+
 def test_samples_and_outputs_of_a_tap_are_those_that_meet() -> None:
     for window in WINDOWS:
         if window.base_dilation > 1:

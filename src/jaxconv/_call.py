@@ -14,7 +14,7 @@ from ._extend import extend, fold_extension
 from ._front import explicit_spec, flatten_batch, hand_derived, varying_alike, with_auto_axes
 from ._layout import Layout
 from ._padding import Extension
-from ._patches import cut_taps, flip_and_swap, restore_taps
+from ._patches import cut, flip_and_swap, restore
 from ._problem import ConvProblem, Pass, Shape
 from ._select import Policy, choose, make_policy
 from ._trilinear import run, trilinear
@@ -55,7 +55,7 @@ def channels_last_call(
 ) -> Call:
     """A Call on channels-last operands whose batch axes are flattened."""
     policy = make_policy(algorithm)
-    choose(problem.without_idle_taps(), pass_, policy)
+    choose(problem.core(), pass_, policy)
     rank = problem.rank
     return Call(
         problem,
@@ -85,7 +85,7 @@ def layout_call(
 ) -> Call:
     """A Call on operands in any layout; `shape_a` and `shape_b` are canonical."""
     policy = make_policy(algorithm)
-    choose(problem.without_idle_taps(), pass_, policy)
+    choose(problem.core(), pass_, policy)
     shape_out = problem.result(pass_).shape
     if extension is not None and pass_ is Pass.INPUT_GRAD:
         shape_out = (shape_out[0], *extension.sizes, shape_out[-1])
@@ -146,12 +146,19 @@ def run_call(call: Call, a: Array, b: Array, bias: Array | None = None) -> Array
 
 
 def run_pass(call: Call, a: Array, b: Array) -> Array:
-    """The pass by the taps that can meet a sample: the others take no part, and have zero gradients."""
-    taps = call.problem.meeting_taps()
-    rule = functools.partial(trilinear if call.hand_derived else run, call.problem.with_taps(taps))
-    if call.pass_ is not Pass.KERNEL_GRAD:
-        return rule(call.pass_, call.policy, a, cut_taps(b, taps))
-    return restore_taps(rule(call.pass_, call.policy, a, b), taps, call.problem.kernel_size)
+    """The pass of the taps and samples that can meet: others take no part, and have zero gradients."""
+    problem, pass_ = call.problem, call.pass_
+    taps = problem.meeting_taps()
+    samples = problem.with_taps(taps).meeting_samples()
+    if pass_ is not Pass.INPUT_GRAD:
+        a = cut(a, 1, samples)
+    if pass_ is not Pass.KERNEL_GRAD:
+        b = cut(b, 0, taps)
+    rule = trilinear if call.hand_derived else run
+    out = rule(problem.core(), pass_, call.policy, a, b)
+    if pass_ is Pass.INPUT_GRAD:
+        return restore(out, 1, samples, problem.input_shape[1:-1])
+    return restore(out, 0, taps, problem.kernel_size) if pass_ is Pass.KERNEL_GRAD else out
 
 
 def batch_groups_to_channels(x: Array, groups: int) -> Array:

@@ -103,21 +103,25 @@ def dynamic_tap_slice(x: Array, windows: Sequence[Window], tap: Sequence[Array])
     return lax.slice(block, [0] * x.ndim, block.shape, [1, *(w.stride for w in windows), 1])
 
 
-def cut_taps(w: Array, taps: Sequence[range]) -> Array:
-    """The taps of a kernel in a range on each axis."""
-    return w if is_whole(taps, w.shape) else w[tuple(slice(t.start, t.stop) for t in taps)]
+def cut(x: Array, first_axis: int, ranges: Sequence[range]) -> Array:
+    """x at a range on each of the axes from `first_axis` on."""
+    sizes = x.shape[first_axis : first_axis + len(ranges)]
+    if all(len(r) == n for r, n in zip(ranges, sizes, strict=True)):
+        return x
+    begin, end, step = [0] * x.ndim, list(x.shape), [1] * x.ndim
+    for axis, r in enumerate(ranges, first_axis):
+        begin[axis], end[axis], step[axis] = (r.start, r[-1] + 1, r.step) if r else (0, 0, 1)
+    return lax.slice(x, begin, end, step)
 
 
-def restore_taps(w: Array, taps: Sequence[range], sizes: Sequence[int]) -> Array:
-    """The adjoint of `cut_taps`: zeros where it cut."""
-    if is_whole(taps, sizes):
-        return w
-    config = [(t.start, size - t.stop, 0) for t, size in zip(taps, sizes, strict=True)]
-    return lax.pad(w, jnp.zeros((), w.dtype), [*config, (0, 0, 0), (0, 0, 0)])
-
-
-def is_whole(taps: Sequence[range], sizes: Sequence[int]) -> bool:
-    return all(len(t) == size for t, size in zip(taps, sizes, strict=False))
+def restore(x: Array, first_axis: int, ranges: Sequence[range], sizes: Sequence[int]) -> Array:
+    """The adjoint of `cut`: zeros elsewhere on axes of `sizes`."""
+    if all(len(r) == n for r, n in zip(ranges, sizes, strict=True)):
+        return x
+    config = [(0, 0, 0)] * x.ndim
+    for axis, (r, n) in enumerate(zip(ranges, sizes, strict=True), first_axis):
+        config[axis] = (r.start, n - 1 - r[-1], r.step - 1) if r else (0, n, 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
 def flip_and_swap(w: Array, groups: int) -> Array:

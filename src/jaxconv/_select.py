@@ -132,11 +132,11 @@ class Plan:
 
 
 def make_plan(problem: ConvProblem, policy: Policy) -> Plan:
-    """The choice for every pass, by the taps that can meet a sample."""
+    """The choice for every pass, by the taps and samples that can meet."""
     passes = []
-    met = problem.without_idle_taps()
+    core = problem.core()
     for pass_ in Pass:
-        algorithm, reason = choose(met, pass_, policy)
-        work = (met.flops(pass_), problem.io_bytes())
+        algorithm, reason = choose(core, pass_, policy)
+        work = (core.flops(pass_), problem.io_bytes())
         passes.append(PassPlan(pass_, algorithm.name, reason, *work))
     return Plan(problem, policy.platform, tuple(passes))

@@ -120,6 +120,24 @@ class Window:
             hi=self.hi - (self.size - taps.stop) * self.dilation,
         )
 
+    def meeting_samples(self) -> range:
+        """The samples among which are all that meet a tap: a residue class of what divides both steps of (*).
+
+        A dilated input is left to `phases`.
+        """
+        step = math.gcd(self.stride, self.dilation) if self.base_dilation == 1 else 1
+        return range(-self.lo % step, self.in_size, step)
+
+    def with_samples(self, samples: range) -> Window:
+        """The same outputs from the `meeting_samples` alone."""
+        step = samples.step
+        if step == 1:
+            return self
+        window = Window(len(samples), self.size, self.stride // step, self.dilation // step)
+        lo = (self.lo + samples.start) // step
+        reach = (self.out_size - 1) * window.stride + window.extent
+        return dataclasses.replace(window, lo=lo, hi=reach - window.in_size - lo)
+
     def padded(self) -> Window:
         """The same outputs of a dense input whose padding is in place."""
         return dataclasses.replace(self, in_size=self.reach, lo=0, hi=0)

@@ -26,10 +26,12 @@ from .._loops import in_threads, map_in_loop
 from .._patches import (
     Tap,
     all_taps,
+    cut,
     dynamic_tap_slice,
     flip_and_swap,
     forward_by_phases,
     pad_to_windows,
+    restore,
     sum_tree,
     zeros,
 )
@@ -89,14 +91,10 @@ def block_bytes(problem: ConvProblem) -> int:
 
 def stages(problem: ConvProblem, limit: int) -> list[list[Tap]]:
     """The taps of a block that meet a sample, as many at a time as lay out `limit` bytes, or one by one."""
-    taps = [tap for tap in all_taps(problem.kernel_size) if meets(problem, tap)]
+    taps = [tap for tap in all_taps(problem.kernel_size) if all(outputs_at(problem, tap))]
     laid_out = problem.batch * image_bytes(problem)
     count = max(1, len(taps) * limit // max(1, laid_out))
     return [taps[i : i + count] for i in range(0, len(taps), count)]
-
-
-def meets(problem: ConvProblem, tap: Tap) -> bool:
-    return all(w.outputs_at(k) for w, k in zip(problem.windows, tap, strict=True))
 
 
 def sum_in_blocks(problem: ConvProblem, x: Array, w: Array, product: TapProduct) -> Array:
@@ -118,10 +116,8 @@ def add_products(
     """y and the z_k of some taps, each where its outputs lie, one fused sum."""
     terms = [] if y is None else [y]
     for tap in taps:
-        z = product(problem, tap, inputs_at(problem, tap, x), w)
-        outputs = [v.outputs_at(k) for v, k in zip(problem.windows, tap, strict=True)]
-        around = [(r.start, size - r.stop, 0) for r, size in zip(outputs, problem.output_size, strict=True)]
-        terms.append(lax.pad(z, jnp.zeros((), z.dtype), [(0, 0, 0), *around, (0, 0, 0)]))
+        z = product(problem, tap, cut(x, 1, inputs_at(problem, tap)), w)
+        terms.append(restore(z, 1, outputs_at(problem, tap), problem.output_size))
     return sum_tree(terms)
 
 
@@ -147,26 +143,18 @@ def tap_gradients(limit: int, problem: ConvProblem, x: Array, g: Array) -> Array
 
 def correlate_taps(problem: ConvProblem, taps: Sequence[Tap], x: Array, g: Array) -> list[Array]:
     """`[C/G, O]` of some taps."""
-    return [
-        correlate_channels(problem, inputs_at(problem, tap, x), outputs_at(problem, tap, g)) for tap in taps
-    ]
+    ranges = [(inputs_at(problem, tap), outputs_at(problem, tap)) for tap in taps]
+    return [correlate_channels(problem, cut(x, 1, met), cut(g, 1, outputs)) for met, outputs in ranges]
 
 
-def inputs_at(problem: ConvProblem, tap: Tap, x: Array) -> Array:
-    """The samples of x that a tap falls on."""
-    return slice_ranges(x, [w.inputs_at(k) for w, k in zip(problem.windows, tap, strict=True)])
+def inputs_at(problem: ConvProblem, tap: Tap) -> list[range]:
+    """The samples that a tap falls on."""
+    return [w.inputs_at(k) for w, k in zip(problem.windows, tap, strict=True)]
 
 
-def outputs_at(problem: ConvProblem, tap: Tap, g: Array) -> Array:
+def outputs_at(problem: ConvProblem, tap: Tap) -> list[range]:
     """The outputs that these samples meet."""
-    return slice_ranges(g, [w.outputs_at(k) for w, k in zip(problem.windows, tap, strict=True)])
-
-
-def slice_ranges(x: Array, ranges: Sequence[range]) -> Array:
-    """`[N, *S, C]` cut to a range on each spatial axis."""
-    starts, stops = [r.start for r in ranges], [r[-1] + 1 for r in ranges]
-    steps = [1, *(r.step for r in ranges), 1]
-    return lax.slice(x, [0, *starts, 0], [x.shape[0], *stops, x.shape[-1]], steps)
+    return [w.outputs_at(k) for w, k in zip(problem.windows, tap, strict=True)]
 
 
 def _forward_loop(problem: ConvProblem, x: Array, w: Array) -> Array:
