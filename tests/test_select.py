@@ -56,7 +56,7 @@ CHOICES = [
     ((8, 7, 7, 192), (5, 5, 192, 384), {"strides": 2}, "direct"),
     ((8, 11, 11, 192), (5, 5, 192, 384), {"strides": 2, "padding": "VALID"}, "gemm"),
     ((8, 28, 28, 128), (3, 3, 128, 128), {"strides": 2}, "gemm"),
-    ((8, 14, 14, 256), (3, 3, 256, 512), {"strides": 2}, "gemm"),
+    ((8, 14, 14, 256), (3, 3, 256, 512), {"strides": 2}, ("gemm", "gemm", "direct")),
     ((8, 28, 28, 128), (5, 5, 128, 128), {"strides": 2}, "winograd"),
     # Strided: products saved for fewer channels, or for a quarter of the output's.
     ((8, 56, 56, 42), (7, 7, 42, 42), {"strides": 2}, "winograd"),
@@ -214,7 +214,7 @@ CHOICES = [
     # Padding so wide that tap by tap less is multiplied, copies and sums included, than by Winograd or gemm.
     ((2, 33, 33, 256), (3, 3, 256, 256), {"kernel_dilation": 13}, "winograd"),
     ((2, 33, 33, 256), (3, 3, 256, 256), {"kernel_dilation": 14}, "direct"),
-    ((2, 33, 33, 24), (3, 3, 24, 24), {"kernel_dilation": 18}, ("outer", "outer", "gemm")),
+    ((2, 33, 33, 24), (3, 3, 24, 24), {"kernel_dilation": 18}, ("outer", "outer", "direct")),
     ((2, 33, 33, 28), (3, 3, 28, 28), {"kernel_dilation": 18}, "direct"),
     ((1, 9, 11, 128), (3, 3, 128, 128), {"kernel_dilation": 6}, ("gemm", "gemm", "direct")),
     ((1, 10, 10, 128), (3, 3, 128, 128), {"kernel_dilation": 6}, "direct"),
@@ -226,6 +226,9 @@ CHOICES = [
     # Under padding wider than the kernel patches of y are fewer than outputs, and Winograd transforms all.
     ((8, 20, 20, 128), (3, 3, 128, 128), {"padding": 6}, "winograd"),
     ((8, 20, 20, 128), (3, 3, 128, 128), {"padding": 8}, "gemm"),
+    # The same where patches of y are so few that the kernel would outweigh them, and patches of x stay.
+    ((2, 7, 7, 384), (4, 4, 384, 384), {"kernel_dilation": 3, "padding": 9}, ("direct", "gemm", "gemm")),
+    ((1, 7, 7, 384), (4, 4, 384, 384), {"kernel_dilation": 3, "padding": 9}, "direct"),
     # With many channels on both sides a matrix product pays for its patches, and compiles sooner.
     ((16, 28, 28, 16), (3, 3, 16, 32), {"strides": 2}, ("outer", "gemm", "gemm")),
     ((8, 28, 28, 16), (3, 3, 16, 40), {"strides": 2}, "gemm"),

@@ -9,6 +9,7 @@ import math
 
 from ._problem import ConvProblem, Pass
 from .algorithms import BY_NAME
+from .algorithms._products import takes_output
 from .algorithms._winograd_plan import count_products, is_in_pieces, kernel_rereads, phase_taps
 from .algorithms.fft import count_values, spectrum_products
 
@@ -80,7 +81,7 @@ def suits_winograd(problem: ConvProblem, pass_: Pass) -> bool:
     saved = (1 - share) * min(cin, cout)
     return (
         saved >= least_savings(problem, pass_)
-        and 0 < winograd_share(problem) <= WINOGRAD_PRODUCTS * patch_share(problem)
+        and 0 < winograd_share(problem) <= WINOGRAD_PRODUCTS * patch_share(problem, pass_)
         and kernel_rereads(problem, pass_) <= WINOGRAD_REREADS
     )
 
@@ -100,13 +101,13 @@ def kernel_tiles(problem: ConvProblem) -> int:
     return WINOGRAD_STRIDED_TILES if many else WINOGRAD_KERNEL_TILES
 
 
-def patch_share(problem: ConvProblem) -> float:
-    """The products of patches over the direct ones: under wide padding patches of y, in x's place, are fewer.
+def patch_share(problem: ConvProblem, pass_: Pass) -> float:
+    """The products of patches over the direct ones: fewer where patches of y, the smaller, take x's place.
 
     Winograd took 2.6 times gemm's time (0.7 to 9.6) in the 23 passes under FULL padding, of random dilated
     layers, that this leaves to gemm (2026-11-30, AMD EPYC Zen 4, AVX-512).
     """
-    if not all(w.is_unit for w in problem.windows):
+    if not takes_output(problem, pass_) or not all(w.is_unit for w in problem.windows):
         return 1
     return min(1, math.prod(w.in_size / max(1, w.out_size) for w in problem.windows))
 

@@ -35,7 +35,7 @@ from .._patches import (
     kernel_grad_by_phases,
     sum_tree,
 )
-from .._problem import ConvProblem
+from .._problem import ConvProblem, Pass
 from ._bands import (
     Bands,
     band_matrix,
@@ -80,7 +80,7 @@ MAX_CLASSES = 9
 
 def forward(problem: ConvProblem, x: Array, w: Array, choose: ChooseOutputs) -> Array:
     """y, with bands of `choose(problem)` neighbours."""
-    if outweighs_patches(problem, FORWARD_KERNEL) or not lays_out_output(problem):
+    if not takes_output(problem, Pass.FORWARD):
         return gather(choose, problem, x, w)
     adjoint, w = problem.input_adjoint(), flip_and_swap(w, 1)
     return input_grad_by_phases(adjoint, x, w, functools.partial(scatter, choose))
@@ -88,8 +88,7 @@ def forward(problem: ConvProblem, x: Array, w: Array, choose: ChooseOutputs) -> 
 
 def input_grad(problem: ConvProblem, g: Array, w: Array, choose: ChooseOutputs) -> Array:
     """dx, with bands of `choose(problem)` neighbours."""
-    scatters = is_highest(problem.precision) or outweighs_patches(problem)
-    if scatters or not lays_out_output(problem, if_equal=True):
+    if not takes_output(problem, Pass.INPUT_GRAD):
         return scatter(choose, problem, g, w)
     adjoint, w = problem.input_adjoint(), flip_and_swap(w, 1)
     return forward_by_phases(adjoint, g, w, functools.partial(gather, choose))
@@ -97,11 +96,19 @@ def input_grad(problem: ConvProblem, g: Array, w: Array, choose: ChooseOutputs) 
 
 def kernel_grad(problem: ConvProblem, x: Array, g: Array, choose: ChooseOutputs) -> Array:
     """dw, with bands of `choose(problem)` neighbours."""
-    correlates = is_highest(problem.precision) or outweighs_patches(problem)
-    if correlates or not lays_out_output(problem):
+    if not takes_output(problem, Pass.KERNEL_GRAD):
         return correlate(choose, problem, x, g)
     dw = kernel_grad_by_phases(problem.input_adjoint(), g, x, functools.partial(correlate, choose))
     return flip_and_swap(dw, 1)
+
+
+def takes_output(problem: ConvProblem, pass_: Pass) -> bool:
+    """Whether patches of y take the place of those of x."""
+    if pass_ is Pass.FORWARD:
+        return not outweighs_patches(problem, FORWARD_KERNEL) and lays_out_output(problem)
+    if is_highest(problem.precision) or outweighs_patches(problem):
+        return False
+    return lays_out_output(problem, if_equal=pass_ is Pass.INPUT_GRAD)
 
 
 def lays_out_output(problem: ConvProblem, if_equal: bool = False) -> bool:
