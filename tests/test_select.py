@@ -227,8 +227,14 @@ CHOICES = [
     ((8, 20, 20, 128), (3, 3, 128, 128), {"padding": 6}, "winograd"),
     ((8, 20, 20, 128), (3, 3, 128, 128), {"padding": 8}, "gemm"),
     # The same where patches of y are so few that the kernel would outweigh them, and patches of x stay.
-    ((2, 7, 7, 384), (4, 4, 384, 384), {"kernel_dilation": 3, "padding": 9}, ("direct", "gemm", "gemm")),
+    ((2, 7, 7, 384), (4, 4, 384, 384), {"kernel_dilation": 3, "padding": 9}, ("direct", "direct", "gemm")),
     ((1, 7, 7, 384), (4, 4, 384, 384), {"kernel_dilation": 3, "padding": 9}, "direct"),
+    # Of single pixels the kernel, which gemm would transpose, is most of all.
+    ((16, 1, 1, 512), (7, 7, 512, 256), {"padding": 6}, ("direct", "direct", "gemm")),
+    ((128, 1, 1, 512), (7, 7, 512, 256), {"padding": 6}, "gemm"),
+    # FFT spares products of a few samples as little as Winograd does.
+    ((8, 7, 7, 64), (15, 15, 64, 64), {"padding": 14}, "gemm"),
+    ((8, 28, 28, 64), (15, 15, 64, 64), {"padding": 7}, "fft"),
     # With many channels on both sides a matrix product pays for its patches, and compiles sooner.
     ((16, 28, 28, 16), (3, 3, 16, 32), {"strides": 2}, ("outer", "gemm", "gemm")),
     ((8, 28, 28, 16), (3, 3, 16, 40), {"strides": 2}, "gemm"),

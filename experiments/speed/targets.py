@@ -16,6 +16,7 @@ SETS = {
     "`unseen`": "unseen",
     "`ends`": "ends",
     "`small`": "small",
+    "`wide`": "wide",
 }
 # Where Winograd runs; the benchmark's own count begins at 2, the limit of the others.
 MOST_ERROR = 8.0

@@ -30,6 +30,8 @@ def suits_direct(problem: ConvProblem, pass_: Pass) -> bool:
         return False
     cin, cout = problem.channels_per_group
     others = patch_share(problem, pass_)
+    if others < 1 and pass_ is not Pass.KERNEL_GRAD:  # gemm transposes the kernel
+        others *= 1 + DIRECT_COPIES / (sized.batch * math.prod(w.in_size for w in problem.windows))
     if suits_winograd(problem, pass_):
         others = winograd_share(problem) + DIRECT_TRANSFORMS / min(cin, cout)
     summed = summed_channels(problem, pass_)

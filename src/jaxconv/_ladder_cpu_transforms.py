@@ -105,7 +105,8 @@ def patch_share(problem: ConvProblem, pass_: Pass) -> float:
     """The products of patches over the direct ones: fewer where patches of y, the smaller, take x's place.
 
     Winograd took 2.6 times gemm's time (0.7 to 9.6) in the 23 passes under FULL padding, of random dilated
-    layers, that this leaves to gemm (2026-11-30, AMD EPYC Zen 4, AVX-512).
+    layers, that this leaves to gemm, and FFT 25 times in one that makes 7 x 7 outputs of single pixels
+    (2026-11-30, AMD EPYC Zen 4, AVX-512).
     """
     if not takes_output(problem, pass_) or not all(w.is_unit for w in problem.windows):
         return 1
@@ -140,6 +141,7 @@ def suits_fft(problem: ConvProblem, pass_: Pass) -> bool:
         _, share = count_products(problem)
         products, least = share * products, FFT_WINOGRAD_PRODUCTS
     else:
+        products *= patch_share(problem, pass_)
         least = least_direct_products(max(problem.channels_per_group))
     saved = products - spectrum_products(problem)
     return kernel <= FFT_KERNEL_VALUES and saved >= least * (signals + kernel)

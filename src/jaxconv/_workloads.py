@@ -211,9 +211,29 @@ _SMALL = tuple(
     )
 )  # fmt: skip
 
+# Padding as wide as the maps or wider: high rates, long dilated lines, full convolutions of a few pixels, and
+# steps that skip samples. Chosen on 2026-11-30, after the choice for such shapes was.
+_WIDE = tuple(
+    conv_workload(*arguments, tags="wide", **options)  # type: ignore[arg-type]
+    for *arguments, options in (
+        ("deeplab_33_rate18", 2, (33, 33), (256, 256), 3, {"dilation": 18}),
+        ("deeplab_41_rate24", 1, (41, 41), (512, 128), 3, {"dilation": 24}),
+        ("largefov_41_rate12", 1, (41, 41), (256, 512), 3, {"dilation": 12}),
+        ("aspp_14_rate6", 4, (14, 14), (512, 256), 3, {"dilation": 6}),
+        ("aspp_14_rate18", 4, (14, 14), (512, 256), 3, {"dilation": 18}),
+        ("context_rate16", 1, (64, 64), (21, 21), 3, {"dilation": 16}),
+        ("wavenet_d512", 4, (1000,), (64, 64), 3, {"dilation": 512}),
+        ("tcn_d64", 8, (200,), (128, 128), 3, {"dilation": 64}),
+        ("bytenet_d16", 8, (100,), (256, 256), 3, {"dilation": 16}),
+        ("dcgan_first", 64, (1, 1), (100, 512), 4, {"kind": "transposed", "padding": 3}),
+        ("deconvnet_fc6", 16, (1, 1), (512, 256), 7, {"kind": "transposed", "padding": 6}),
+        ("strided_dilated", 8, (56, 56), (64, 64), 3, {"stride": 2, "dilation": 2}),
+    )
+)
+
 WORKLOADS: tuple[Workload, ...] = (
     *_LAYERS, *_OTHER_USES, *_pools("max"), *_pools("avg"), *_STEPS, *_REPORTS, *_UNSEEN, *_FRESH,
-    *_ENDS, *_SMALL,
+    *_ENDS, *_SMALL, *_WIDE,
 )  # fmt: skip
 
 
