@@ -92,7 +92,8 @@ def block_bytes(problem: ConvProblem) -> int:
 def stages(problem: ConvProblem, limit: int) -> list[list[Tap]]:
     """The taps of a block that meet a sample, as many at a time as lay out `limit` bytes, or one by one."""
     taps = [tap for tap in all_taps(problem.kernel_size) if all(outputs_at(problem, tap))]
-    laid_out = problem.batch * image_bytes(problem)
+    cin, _ = problem.channels_per_group
+    laid_out = problem.batch * image_bytes(problem) + len(taps) * cin * problem.out_channels * 4
     count = max(1, len(taps) * limit // max(1, laid_out))
     return [taps[i : i + count] for i in range(0, len(taps), count)]
 
