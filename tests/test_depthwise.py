@@ -33,6 +33,8 @@ PROBLEMS: dict[str, Description] = {
     "cropped": ((2, 9, 9, 4), (3, 3, 1, 4), 4, {"padding": [(3, -1), (-2, 4)]}),
     "taps_off_the_input": ((2, 4, 5, 4), (9, 3, 1, 4), 4, {"padding": [(9, 9), (4, 3)]}),
     "padded_sum": ((2, 13, 12, 4), (7, 7, 1, 4), 4, {}),
+    "parts_without_padding": ((2, 12, 12, 20), (7, 6, 1, 20), 20, {"padding": "VALID"}),
+    "one_lane_in_one_sum": ((2, 12, 12, 1), (7, 6, 1, 1), 1, {"padding": "VALID"}),
     "tap_rows": ((2, 17, 16, 4), (15, 14, 1, 4), 4, {"strides": (2, 1)}),
     "multiplier": ((2, 7, 6, 4), (3, 3, 1, 12), 4, {"strides": 2}),
     "one_output_channel": ((2, 7, 6, 12), (3, 3, 3, 4), 4, {}),
@@ -161,6 +163,8 @@ def test_every_path_is_taken() -> None:
         return int(np.prod([w.size for w in windows[name]]))
 
     assert terms("borders") <= depthwise.MAX_BORDER_TERMS < min(terms("padded_sum"), terms("tap_rows"))
+    assert max(terms("parts_without_padding"), terms("one_lane_in_one_sum")) <= depthwise.MAX_BORDER_TERMS
+    assert taps("parts_without_padding") > depthwise.MOST_FUSED_TAPS
     assert taps("many_taps") <= depthwise.MAX_UNROLLED_TAPS < min(taps("tap_rows"), taps("long_kernel"))
     assert windows["long_kernel"][-1].size > _lanes.MAX_ROW_TAPS
     assert windows["long_line"][-1].out_size > _lanes.MAX_COLUMNS

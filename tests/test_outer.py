@@ -48,9 +48,11 @@ def test_values_block_by_block(name: str, limits: pytest.MonkeyPatch) -> None:
     check(ALGORITHM, PROBLEMS[name])
 
 
+@pytest.mark.parametrize("at_once", [1, 40])
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_values_by_rows_of_taps_in_a_loop(name: str, limits: pytest.MonkeyPatch) -> None:
+def test_values_by_rows_of_taps_in_a_loop(name: str, at_once: int, limits: pytest.MonkeyPatch) -> None:
     limits.setattr(_outer_products, "MAX_TERMS", 0)
+    limits.setattr(_outer_products, "LOOP_TERMS", at_once)
     limits.setattr(_outer_products, "MAX_DENSE_TERMS", 0)
     check(ALGORITHM, PROBLEMS[name])
 
@@ -94,6 +96,14 @@ def test_few_rows_of_a_dense_kernel_gradient_are_written_out() -> None:
     for size, in_loop in ((3, False), (5, True)):
         names = check_structure(ALGORITHM, ((2, 9, 8, 3), (size, 3, 3, 8), 1, {}), Pass.KERNEL_GRAD)
         assert ("scan" in names) == in_loop
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "count"),
+    [(15, 6, 5), (19, 5, 3), (25, 4, 4), (31, 3, 3), (17, 5, 5), (7, 14, 7), (9, 1, 1)],
+)
+def test_a_turn_of_the_loop_takes_many_taps_and_leaves_few(size: int, most: int, count: int) -> None:
+    assert _outer_products.taps_at_once(size, most) == count
 
 
 def test_rows_of_more_terms_than_are_written_out_are_refused() -> None:

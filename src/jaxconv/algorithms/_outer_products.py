@@ -35,6 +35,10 @@ FUSED_TERMS = 16
 FEW_TERMS, FEW_LANES = 32, 15
 # Terms that are all written out; each takes about 4 ms to compile.
 MAX_TERMS = 400
+# Terms of one turn of a loop, where there are more: depthwise layers of 225 to 961 taps took 0.62 to 0.95 of
+# the time of turns of one fused sum, dense ones of 484 to 648 terms 0.8 to 1.03, and all up to 0.3 s longer
+# to compile (18 layers, 2026-11-30, AMD EPYC Zen 4, AVX-512).
+LOOP_TERMS = 100
 # Terms of a dense kernel gradient that are written out; more are a loop over rows, copies of a thin x. Three
 # rows took 0.45 to 0.86 of the time of such a loop and 0.9 to 1.8 times its compile time, five and seven rows
 # 0.7 to 0.98 and 1.3 to 2.4 times (13 shapes of 1 to 16 channels, 2026-11-29, AMD EPYC Zen 4).
@@ -112,11 +116,11 @@ def add_part(problem: ConvProblem, terms: list[Term], x: Array, w: Array, y: Arr
 
 
 def sum_in_loop(problem: ConvProblem, x: Array, w: Array, fused: int) -> Array:
-    """The same in a loop along the axis of most taps, over as many of them as one fused sum takes."""
+    """The same in a loop along the axis of most taps, over a few of them at a time."""
     axis = max(range(problem.rank), key=lambda i: problem.kernel_size[i])
     window = problem.windows[axis]
     across = problem.taps // window.size * problem.channels_per_group[0]
-    count = min(window.size, max(1, fused // across))
+    count = taps_at_once(window.size, max(1, LOOP_TERMS // across))
     rest = window.size % count
     length = (window.out_size - 1) * window.stride + (count - 1) * window.dilation + 1
     windows = list(problem.windows)
@@ -137,6 +141,11 @@ def sum_in_loop(problem: ConvProblem, x: Array, w: Array, fused: int) -> Array:
     else:
         y = zeros((x.shape[0], *problem.output_size, w.shape[-1]), x.dtype, x)
     return loop(window.size // count, add_taps, y)
+
+
+def taps_at_once(size: int, most: int) -> int:
+    """As many taps up to `most` as leave few of `size` over, which are written out."""
+    return max(range(1, min(size, most) + 1), key=lambda count: (count - size % count, count))
 
 
 def correlate_outer_products(problem: ConvProblem, x: Array, g: Array) -> Array:

@@ -26,15 +26,18 @@ from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._lane_sums import add_up, by_tap, scale
 from ._lanes import Lanes, is_unrolled, tap_gradients
-from ._outer_products import sum_in_loop, sum_terms
+from ._outer_products import LEAST_LANES, sum_in_loop, sum_terms
 from ._record import Algorithm
 from ._stages import separately
 
 # Terms of a forward pass that are written out border by border; with more, one sum reads a padded input.
 MAX_BORDER_TERMS = 160
 # Taps of one fused sum over a padded input: the columns that they read of 384 lanes lie in the L1 cache; 16
-# took up to 1.3 times as long (2026-11-26, AMD EPYC Zen 4).
-FUSED_TAPS = 10
+# took up to 1.3 times as long (2026-11-26, AMD EPYC Zen 4). Of no more lanes than the second it takes the
+# third: 0.28 to 1.07 of the time of ten, mostly 0.65 (49 layers of 17 to 49 taps on one to 16 lanes). No sum
+# border by border takes more, but of lanes too few for a vector: 49 and 121 taps of 128 lanes took 1.6 and
+# 2.9 times the time of parts, 25 taps 0.9 (2026-11-30, AMD EPYC Zen 4, AVX-512).
+FUSED_TAPS, FEW_LANES, MOST_FUSED_TAPS = 10, 16, 32
 # Copies of g, at most, that a kernel gradient makes for the input channels of a group; more are broadcast, as
 # x is for output channels: 0.55 to 0.75 of the time of copies of x, 0.8 of five or more of g, 1.1 to 1.3 of
 # two to four (97 shapes, 2026-11-29, AMD EPYC Zen 4).
@@ -66,7 +69,9 @@ def sum_taps(problem: ConvProblem, operands: tuple[Array, Array]) -> Array:
     """y `[N, *M, L]` of each lane, from x `[N, *S, L]` and w `[*K, L]`."""
     x, w = operands
     segments = [border_segments(window) for window in problem.windows]
-    if math.prod(sum(len(s.taps) for s in axis) for axis in segments) <= MAX_BORDER_TERMS:
+    terms = math.prod(sum(len(s.taps) for s in axis) for axis in segments)
+    few = problem.taps <= MOST_FUSED_TAPS or x.shape[-1] < LEAST_LANES
+    if few and terms <= MAX_BORDER_TERMS:
         return sum_by_borders(problem, segments, x, w)
     return sum_padded(problem, x, w)
 
@@ -156,7 +161,8 @@ def sum_padded(problem: ConvProblem, x: Array, w: Array) -> Array:
     size = x.shape[-1]
     problem = dataclasses.replace(problem, in_channels=size, out_channels=size, groups=size)
     add_taps = sum_terms if problem.taps <= MAX_UNROLLED_TAPS else sum_in_loop
-    return add_taps(problem, pad_to_windows(x, problem.windows), jnp.expand_dims(w, -2), FUSED_TAPS)
+    fused = MOST_FUSED_TAPS if size <= FEW_LANES else FUSED_TAPS
+    return add_taps(problem, pad_to_windows(x, problem.windows), jnp.expand_dims(w, -2), fused)
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:
