@@ -28,6 +28,10 @@ CHOICES = [
     ((8, 28, 28, 4), (2, 2, 4, 33), {}, ("outer", "gemm", "gemm")),
     ((8, 28, 28, 48), (3, 3, 48, 12), {}, ("gemm", "outer", "gemm")),
     ((8, 28, 28, 12), (2, 2, 12, 12), {"strides": 2}, "gemm"),
+    # Windows that tile the input: shallow products of many outputs.
+    ((8, 32, 32, 8), (2, 2, 8, 12), {"strides": 2}, ("outer", "gemm", "gemm")),
+    ((7, 32, 32, 8), (2, 2, 8, 12), {"strides": 2}, "gemm"),
+    ((8, 32, 32, 9), (2, 2, 9, 12), {"strides": 2}, "gemm"),
     ((16, 28, 28, 8), (3, 3, 8, 8), {"strides": 2}, "outer"),
     ((16, 28, 28, 8), (3, 3, 8, 5), {"strides": 2}, ("outer", "outer", "gemm")),
     ((16, 28, 28, 8), (3, 3, 8, 24), {"strides": 2}, "outer"),

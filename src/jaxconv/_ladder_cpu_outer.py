@@ -39,6 +39,10 @@ OUTER_PRODUCTS = 640
 # What Winograd has to save where groups would go to outer products: from 7 on it took 0.95 of their time and
 # 0.85 of the compile time, below 1.3 times the time (19 passes, the same day).
 OUTER_GROUPS_WINOGRAD_SAVINGS = 7
+# Taps times channels, at most, of forward passes whose windows tile the input, and outputs of all images, at
+# least: so shallow a product took 1.44 times as long (297 random layers, 0.5 to 8.2, 44 of them below 0.95,
+# 2026-11-30, AMD EPYC Zen 4, AVX-512).
+OUTER_TILE_TERMS, OUTER_TILE_POINTS = 32, 2000
 # Outputs of all images, and these times the taps, below which dense layers do not go here: handing two or
 # three loops to all threads takes as long as a product of so few patches. 0.70 of the time in 309 passes of
 # random shapes, and on others, of one to three axes, 0.61 to 0.84 (2026-11-30, AMD EPYC Zen 4, AVX-512).
@@ -77,8 +81,10 @@ OUTER_GRADIENT_PRODUCTS, OUTER_GRADIENT_LOOP_PRODUCTS = 400, 16
 def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether a pass sums over few channels, for lanes enough, and patches are copies or of groups."""
     view = is_view(problem.windows)
-    if problem.rank == 0 or (view and problem.groups == 1):
+    if problem.rank == 0:
         return False
+    if view and problem.groups == 1:
+        return pass_ is Pass.FORWARD and suits_outer_tiles(problem)
     if problem.taps == 1:
         return suits_outer_pointwise(problem, pass_)
     if pass_ is Pass.KERNEL_GRAD:
@@ -110,6 +116,15 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
     if terms > MAX_TERMS:
         return suits_outer_rows(problem, pass_)
     return not beats_outer(problem, pass_, OUTER_WINOGRAD_SAVINGS)
+
+
+def suits_outer_tiles(problem: ConvProblem) -> bool:
+    """Whether windows that tile the input are a product too shallow for many outputs."""
+    sized = problem.sized()
+    cin, cout = problem.channels_per_group
+    if problem.taps == 1 or min(cin, cout) == 1 or problem.taps * cin > OUTER_TILE_TERMS:
+        return False
+    return sized.batch * math.prod(sized.output_size) >= OUTER_TILE_POINTS
 
 
 def has_few_outputs(problem: ConvProblem) -> bool:
