@@ -28,6 +28,9 @@ CHOICES = [
     ((8, 28, 28, 4), (2, 2, 4, 33), {}, ("outer", "gemm", "gemm")),
     ((8, 28, 28, 48), (3, 3, 48, 12), {}, ("gemm", "outer", "gemm")),
     ((8, 28, 28, 12), (2, 2, 12, 12), {"strides": 2}, "gemm"),
+    # Few outputs, and of few products.
+    ((1, 7, 7, 4), (3, 3, 4, 17), {}, ("outer", "gemm", "gemm")),
+    ((1, 7, 7, 4), (3, 3, 4, 18), {}, "gemm"),
     # Windows that tile the input: shallow products of many outputs.
     ((8, 32, 32, 8), (2, 2, 8, 12), {"strides": 2}, ("outer", "gemm", "gemm")),
     ((7, 32, 32, 8), (2, 2, 8, 12), {"strides": 2}, "gemm"),

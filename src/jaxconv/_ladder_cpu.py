@@ -22,7 +22,7 @@ import math
 
 from ._ladder import Ladder, suits_all, summed_channels
 from ._ladder_cpu_direct import suits_direct
-from ._ladder_cpu_outer import OUTER_MANY_GROUPS, OUTER_SUM_PER_LANE, has_few_outputs, suits_outer
+from ._ladder_cpu_outer import OUTER_MANY_GROUPS, OUTER_SUM_PER_LANE, has_few_outputs, is_tiny, suits_outer
 from ._ladder_cpu_transforms import suits_fft, suits_winograd
 from ._problem import ConvProblem, Pass
 from .algorithms.gemm import is_view
@@ -116,7 +116,7 @@ def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
         return False
     if pass_ is Pass.KERNEL_GRAD:
         return problem.taps >= BANDED_MANY_TAPS or neighbours_share(problem, BANDED_KERNEL_GRAD_OVERLAP)
-    if problem.groups == 1 and has_few_outputs(problem):
+    if problem.groups == 1 and (has_few_outputs(problem) or is_tiny(problem)):
         return False
     wide = max(problem.strides) == 1 and problem.kernel_size[-1] >= BANDED_GRADIENT_TAPS
     most = BANDED_GRADIENT_SUM if pass_ is Pass.INPUT_GRAD and wide else BANDED_SUM

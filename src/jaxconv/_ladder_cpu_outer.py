@@ -46,7 +46,8 @@ OUTER_TILE_TERMS, OUTER_TILE_POINTS = 32, 2000
 # Outputs of all images, and these times the taps, below which dense layers do not go here: handing two or
 # three loops to all threads takes as long as a product of so few patches. 0.70 of the time in 309 passes of
 # random shapes, and on others, of one to three axes, 0.61 to 0.84 (2026-11-30, AMD EPYC Zen 4, AVX-512).
-FEW_POINTS, FEW_PATCHES = 2000, 40_000
+# Of fewer multiply-adds than the third one thread is enough: 0.75 of the time in 229 passes (the same day).
+FEW_POINTS, FEW_PATCHES, TINY_PRODUCTS = 2000, 40_000, 30_000
 # Terms of an output, at most, that fall on padding on average: outer products meet all the padding of a full
 # convolution of small maps. The second where no bands of two axes, which leave out the last one's, can take
 # their place (106 shapes, 2026-11-27, AMD EPYC).
@@ -131,7 +132,12 @@ def has_few_outputs(problem: ConvProblem) -> bool:
     """Whether a product of patches is done before loops have reached all threads."""
     sized = problem.sized()
     points = sized.batch * math.prod(sized.output_size)
-    return points < FEW_POINTS and points * problem.taps < FEW_PATCHES
+    return points < FEW_POINTS and points * problem.taps < FEW_PATCHES and not is_tiny(problem)
+
+
+def is_tiny(problem: ConvProblem) -> bool:
+    """Whether one thread is enough for loops."""
+    return problem.sized().flops(Pass.FORWARD) / 2 < TINY_PRODUCTS
 
 
 def suits_outer_pointwise(problem: ConvProblem, pass_: Pass) -> bool:
