@@ -153,6 +153,8 @@ CHOICES = [
     ((1, 56, 56, 256), (3, 3, 8, 1024), {"groups": 32}, ("outer", "outer", "gemm")),
     ((1, 40, 40, 256), (3, 3, 8, 1024), {"groups": 32}, "outer"),
     ((8, 28, 28, 512), (3, 3, 8, 512), {"groups": 64}, "outer"),
+    ((1, 10, 10, 28), (3, 3, 7, 36), {"groups": 4}, ("outer", "outer", "grouped")),
+    ((1, 10, 10, 32), (3, 3, 8, 32), {"groups": 4}, ("outer", "outer", "gemm")),
     ((1, 24, 24, 64), (3, 3, 16, 128), {"groups": 4, "strides": 2}, ("outer", "outer", "gemm")),
     ((2, 24, 24, 64), (3, 3, 16, 128), {"groups": 4, "strides": 2}, ("outer", "outer", "grouped")),
     # One channel for several lanes.

@@ -34,7 +34,9 @@ from .algorithms.grouped import is_on_lanes
 GROUP_PRODUCTS, GROUP_PATCH = 4_200_000, 150
 # Outputs of all images from which a kernel gradient of groups is a batched product: with fewer it took 1.8
 # times as long as a turn each (11 random groups that outer products leave, 2026-11-29, AMD EPYC Zen 4).
-GROUP_GRADIENT_POINTS = 200
+# Of fewer products of channels in a group than the second it took 0.72 of the time (80 random passes of few
+# outputs, 0.07 to 4.5, 2026-11-30).
+GROUP_GRADIENT_POINTS, GROUP_FEW_PRODUCTS = 200, 64
 
 # The next from jaxconv.tune's races over 60 shapes of 1 to 64 channels, 2026-11-24, AMD EPYC (Zen 4).
 
@@ -92,7 +94,8 @@ def suits_grouped(problem: ConvProblem, pass_: Pass) -> bool:
         return cin <= OUTER_SUM_PER_LANE * cout
     if problem.groups >= OUTER_MANY_GROUPS and is_on_lanes(problem):
         return False  # outer products, which `suits_outer` has refused
-    return sized.batch * math.prod(sized.output_size) >= GROUP_GRADIENT_POINTS
+    many = sized.batch * math.prod(sized.output_size) >= GROUP_GRADIENT_POINTS
+    return many or cin * cout < GROUP_FEW_PRODUCTS
 
 
 def is_thin(problem: ConvProblem) -> bool:
