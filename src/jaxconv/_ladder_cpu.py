@@ -22,7 +22,13 @@ import math
 
 from ._ladder import Ladder, suits_all, summed_channels
 from ._ladder_cpu_direct import suits_direct
-from ._ladder_cpu_outer import OUTER_MANY_GROUPS, OUTER_SUM_PER_LANE, has_few_outputs, is_tiny, suits_outer
+from ._ladder_cpu_outer import (
+    OUTER_MANY_GROUPS,
+    OUTER_SUM_PER_LANE,
+    has_few_outputs,
+    loops_start_late,
+    suits_outer,
+)
 from ._ladder_cpu_transforms import suits_fft, suits_winograd
 from ._problem import ConvProblem, Pass
 from .algorithms.gemm import is_view
@@ -76,7 +82,7 @@ def suits_depthwise(problem: ConvProblem, pass_: Pass) -> bool:
     if pass_ is Pass.FORWARD and problem.out_channels == 1 and max(problem.strides, default=1) > 1:
         in_place = is_view(problem.windows) and problem.taps == problem.kernel_size[-1]
         return problem.taps <= LANE_OUTPUT_TAPS and not in_place
-    if has_few_outputs(problem):
+    if loops_start_late(problem):
         return False
     return summed_channels(problem, pass_) == 1 and (problem.taps <= LANE_TAPS or terms <= LANE_TERMS)
 
@@ -119,7 +125,7 @@ def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
         return False
     if pass_ is Pass.KERNEL_GRAD:
         return problem.taps >= BANDED_MANY_TAPS or neighbours_share(problem, BANDED_KERNEL_GRAD_OVERLAP)
-    if problem.groups == 1 and (has_few_outputs(problem) or is_tiny(problem)):
+    if problem.groups == 1 and has_few_outputs(problem):
         return False
     wide = max(problem.strides) == 1 and problem.kernel_size[-1] >= BANDED_GRADIENT_TAPS
     most = BANDED_GRADIENT_SUM if pass_ is Pass.INPUT_GRAD and wide else BANDED_SUM

@@ -91,7 +91,7 @@ def suits_outer(problem: ConvProblem, pass_: Pass) -> bool:
     if pass_ is Pass.KERNEL_GRAD:
         suits = suits_outer_gradient if problem.groups == 1 else suits_outer_group_gradient
         return not view and suits(problem)
-    if problem.groups == 1 and has_few_outputs(problem):
+    if problem.groups == 1 and loops_start_late(problem):
         return False
     summed = summed_channels(problem, pass_)
     lanes = sum(problem.channels_per_group) - summed
@@ -129,15 +129,15 @@ def suits_outer_tiles(problem: ConvProblem) -> bool:
 
 
 def has_few_outputs(problem: ConvProblem) -> bool:
-    """Whether a product of patches is done before loops have reached all threads."""
+    """Whether a product of patches takes no longer than to hand loops to all threads."""
     sized = problem.sized()
     points = sized.batch * math.prod(sized.output_size)
-    return points < FEW_POINTS and points * problem.taps < FEW_PATCHES and not is_tiny(problem)
+    return points < FEW_POINTS and points * problem.taps < FEW_PATCHES
 
 
-def is_tiny(problem: ConvProblem) -> bool:
-    """Whether one thread is enough for loops."""
-    return problem.sized().flops(Pass.FORWARD) / 2 < TINY_PRODUCTS
+def loops_start_late(problem: ConvProblem) -> bool:
+    """The same, but for what one thread sums in no time."""
+    return has_few_outputs(problem) and problem.sized().flops(Pass.FORWARD) / 2 >= TINY_PRODUCTS
 
 
 def suits_outer_pointwise(problem: ConvProblem, pass_: Pass) -> bool:
@@ -169,7 +169,7 @@ def suits_outer_gradient(problem: ConvProblem) -> bool:
     0.58, 2026-11-30, AMD EPYC Zen 4).
     """
     cin, cout = problem.channels_per_group
-    if problem.rank == 1 or cout == 1 or cin > OUTER_SUM_PER_LANE * cout or has_few_outputs(problem):
+    if problem.rank == 1 or cout == 1 or cin > OUTER_SUM_PER_LANE * cout or loops_start_late(problem):
         return False
     if problem.windows[-1].out_size > MAX_COLUMNS:
         return False
