@@ -32,6 +32,7 @@ def group_by_group(function: PassFunction) -> PassFunction:
             width = operand.shape[-1] // problem.groups
             return lax.dynamic_slice_in_dim(operand, i * width, width, operand.ndim - 1)
 
+        @jax.jit  # traced once
         def compute(i: Array) -> Array:
             return function(one, take(a, i), take(b, i))
 

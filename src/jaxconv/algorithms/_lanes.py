@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
 
@@ -18,12 +17,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._loops import loop, map_in_loop
-from .._patches import BARRIERS_HOLD, Tap, all_taps, pad_to_windows, zeros
+from .._loops import map_in_loop
+from .._patches import BARRIERS_HOLD, Tap, all_taps, pad_to_windows
 from .._window import Window
 from ._lane_slices import column_sources, meeting_slices
 from ._lane_sums import add_in_chains, add_up, cached_terms, pad_axis, scale
-from ._stages import apart
+from ._stages import add_in_loop, apart
 
 # The shapes that the channels of x and of g take.
 Lanes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
@@ -33,6 +32,9 @@ MAX_ROW_TAPS = 64
 # Output columns that a row of taps is summed over: blocks of the second number took 1.7 times as long on 160
 # to 256 columns (10 passes, 2026-11-30), of 64 1.1 times (35 lines). The third: columns of several images.
 MAX_COLUMNS, BLOCK_COLUMNS, FOLDED_COLUMNS = 256, 32, 64
+# Where x and g have so many lanes and share them, half as many columns of several images take 0.86 of the
+# time to compile, and as long (58 layers, 0.67 to 1.3); 3 to 8 lanes took 1.3 times as long (26).
+FEW_FOLDED_COLUMNS, SHARED_LANES = 32, 16
 # Terms of one fused sum over columns: more overflow the L1 cache, fewer leave more partial sums. At least so
 # many where a product has the lanes of x and g, and where it has more: 512 channels took 0.2 to 0.9 of the
 # time of 28 terms, groups of 2 to 16 that have as many together 0.3 to 0.8 (30 shapes, 2026-11-29, AMD EPYC
@@ -90,11 +92,13 @@ def is_unrolled(windows: Sequence[Window]) -> bool:
     return columns * math.prod(w.size for w in rows) <= MAX_UNROLLED_TERMS
 
 
-def folded_images(windows: Sequence[Window], columns: int, batch: int) -> int:
+def folded_images(windows: Sequence[Window], lanes: Lanes, columns: int, batch: int) -> int:
     """How many blocks of images to sum over like columns, so that narrow outputs leave few partial sums."""
     if not isinstance(batch, int):
         return 1
-    most = min(FOLDED_COLUMNS, MAX_UNROLLED_TERMS // len(tap_leads(windows))) // columns
+    share = lanes[0] == lanes[1] and math.prod(lanes[0]) >= SHARED_LANES
+    folded = FEW_FOLDED_COLUMNS if share else FOLDED_COLUMNS
+    most = min(folded, MAX_UNROLLED_TERMS // len(tap_leads(windows))) // columns
     return next(n for n in range(max(1, most), 0, -1) if batch % n == 0)
 
 
@@ -108,7 +112,7 @@ def count_sums(windows: Sequence[Window], batch: int, lanes: Lanes, itemsize: in
     values = sum(size * math.prod(shape) for size, shape in zip(sizes, lanes, strict=True))
     images, columns = summed_at_once(windows, batch, values * itemsize)
     alive = 1 if (images, columns) == (batch, last.out_size) else len(tap_leads(windows))
-    folded = folded_images(windows, columns, images)
+    folded = folded_images(windows, lanes, columns, images)
     parts = len_parts(folded * columns, lanes, itemsize)
     outputs = images // folded * math.prod(w.out_size for w in rows)
     sums = alive * outputs * last.size * parts * math.prod(jnp.broadcast_shapes(*lanes))
@@ -137,14 +141,6 @@ def tap_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array, u
         return map_in_loop(of_row, indices)
 
     return add_in_loop(x.shape[0] // images, of_block, x)
-
-
-def add_in_loop(count: Any, term: Callable[[Any], Any], alike: Array) -> Any:
-    """The sum of `term(i)`, arrays or trees of them."""
-    if count == 1:
-        return term(0)
-    start = jax.tree.map(lambda s: zeros(s.shape, s.dtype, alike), jax.eval_shape(term, 0))
-    return loop(count, lambda i, total: jax.tree.map(operator.add, total, term(i)), start)
 
 
 def row_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -> Array:
@@ -211,7 +207,7 @@ def tap_leads(windows: Sequence[Window]) -> list[Tap]:
 def partial_sums(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -> Callable[[Tap], list[Array]]:
     """A function that gives some arrays `[N', *R, K, *L]` that add up to the gradient of a row of taps."""
     columns = windows[-1].out_size
-    images = folded_images(windows, columns, x.shape[0])
+    images = folded_images(windows, lanes, columns, x.shape[0])
     spots = [(i, j) for i in range(images) for j in range(columns)]
     length = -(-len(spots) // len_parts(len(spots), lanes, x.dtype.itemsize))
     sources = column_sources(windows, x)
@@ -229,7 +225,7 @@ def partial_sums(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) ->
 
 def multiply_lanes(lanes: Lanes, *slices: Array) -> Array:
     """x and g of one column, `[..., A]` and `[..., B]`, multiplied in the shapes of their lanes."""
-    x, g = (a.reshape(*a.shape[:-1], *shape) for a, shape in zip(slices, lanes, strict=True))
+    x, g = (lax.reshape(a, (*a.shape[:-1], *shape)) for a, shape in zip(slices, lanes, strict=True))
     return scale(x, g)
 
 

@@ -20,7 +20,7 @@ from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
 from ._lane_sums import add_in_chains, cached_terms, pad_axis, scale
-from ._lanes import FOLDED_COLUMNS, MAX_COLUMN_TERMS, Lanes, is_unrolled, tap_gradients
+from ._lanes import MAX_COLUMN_TERMS, Lanes, is_unrolled, tap_gradients
 from ._stages import apart
 
 Term: TypeAlias = tuple[Tap, int]
@@ -39,10 +39,11 @@ MAX_TERMS = 400
 # the time of turns of one fused sum, dense ones of 484 to 648 terms 0.8 to 1.03, and all up to 0.3 s longer
 # to compile (18 layers, 2026-11-30, AMD EPYC Zen 4, AVX-512).
 LOOP_TERMS = 100
-# Terms of a dense kernel gradient that are written out; more are a loop over rows, copies of a thin x. Three
-# rows took 0.45 to 0.86 of the time of such a loop and 0.9 to 1.8 times its compile time, five and seven rows
-# 0.7 to 0.98 and 1.3 to 2.4 times (13 shapes of 1 to 16 channels, 2026-11-29, AMD EPYC Zen 4).
-MAX_DENSE_TERMS = 192
+# Rows of taps of a dense kernel gradient that are written out, and their terms; more are a loop over rows,
+# copies of a thin x. Three rows took 0.45 to 0.86 of the time of such a loop and 0.9 to 1.8 times its compile
+# time, five and seven rows 0.7 to 0.98 and 1.3 to 2.4 times (13 shapes of 1 to 16 channels, 2026-11-29, AMD
+# EPYC Zen 4).
+MAX_DENSE_ROWS, MAX_DENSE_TERMS = 3, 192
 # Other lanes are padded to whole vectors: 6 and 30 took 1.4 and 1.6 times the time of 8 and 32. Fewer than
 # the second are left to be vectorised along another axis.
 VECTOR_LANES, LEAST_LANES = 8, 4
@@ -168,7 +169,7 @@ def lane_gradients(problem: ConvProblem, x: Array, g: Array, unrolled: bool) -> 
 def is_written_out(problem: ConvProblem) -> bool:
     """Whether all rows of taps of a kernel gradient are written out: of groups, and few of a dense one."""
     rows, columns = problem.taps // problem.kernel_size[-1], problem.output_size[-1]
-    few = rows * max(columns, FOLDED_COLUMNS) <= MAX_DENSE_TERMS
+    few = rows <= MAX_DENSE_ROWS and rows * columns <= MAX_DENSE_TERMS
     return is_unrolled(problem.windows) and (problem.groups > 1 or few)
 
 

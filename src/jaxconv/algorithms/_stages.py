@@ -1,8 +1,9 @@
-"""Stages of a pass that the compiler must keep apart."""
+"""Stages of a pass: apart, side by side, or added up in a loop."""
 
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from jax import Array, lax
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.sharding import get_abstract_mesh, use_abstract_mesh
 
+from .._loops import loop
 from .._patches import zeros
 
 
@@ -57,6 +59,15 @@ def side_by_side(stage: Callable[[Any], Any], x: Any) -> Any:
     out = jax.eval_shape(stage, x)
     true = lax.optimization_barrier(jnp.bool_(True))
     return lax.cond(true, stage, lambda x: zeros_like(out, jax.tree.leaves(x)[0]), x)
+
+
+def add_in_loop(count: Any, term: Callable[[Any], Any], alike: Array) -> Any:
+    """The sum of `term(i)`, arrays or trees of them."""
+    if count == 1:
+        return term(0)
+    term = jax.jit(term)  # traced once
+    start = zeros_like(jax.eval_shape(term, jnp.int32(0)), alike)
+    return loop(count, lambda i, total: jax.tree.map(operator.add, total, term(i)), start)
 
 
 def zeros_like(shapes: Any, alike: Array) -> Any:

@@ -32,7 +32,7 @@ from .._patches import pad_or_crop, slice_padded, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from ._groups import group_by_group
 from ._record import Algorithm
-from ._stages import side_by_side, zeros_like
+from ._stages import add_in_loop, side_by_side
 from ._winograd_axis import View
 from ._winograd_plan import Plan, make_plan, phase_taps, tile_products
 from ._winograd_transforms import (
@@ -94,13 +94,9 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
         taps = planes_to_taps(plan.axes, products(i))
         return lax.dynamic_update_slice_in_dim(dw, taps, i * plan.channels, dw.ndim - 2)
 
-    def add_block(i: Array, du: Planes) -> Planes:
-        return jax.tree.map(jnp.add, du, products(i))
-
     if plan.grid[2] > 1:
         return loop(plan.blocks, put_block, zeros(problem.kernel_shape, dtype, x))
-    du = zeros_like(jax.eval_shape(products, jnp.int32(0)), x)
-    return planes_to_taps(plan.axes, loop(plan.blocks, add_block, du))
+    return planes_to_taps(plan.axes, add_in_loop(plan.blocks, products, x))
 
 
 def once(function: Callable[[Array], Planes], invariant: bool) -> Callable[[Array], Planes]:
