@@ -1,5 +1,6 @@
 """Depthwise: every pass against the oracle on every path of the file, what it keeps clean, what it saves."""
 
+import functools
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import jaxconv
 import oracle
 from jaxconv._problem import ConvProblem, Pass, make_problem
 from jaxconv._window import Window
-from jaxconv.algorithms import _lane_slices, _lanes, depthwise
+from jaxconv.algorithms import _lane_plan, _lane_slices, _lanes, depthwise
 from jaxconv.algorithms._record import Algorithm
 from jaxconv.algorithms.depthwise import ALGORITHM
 from test_structure import equations, xla_windows
@@ -167,30 +168,31 @@ def test_every_path_is_taken() -> None:
     assert taps("parts_without_padding") > depthwise.MOST_FUSED_TAPS
     assert taps("many_taps") <= depthwise.MAX_UNROLLED_TAPS < min(taps("tap_rows"), taps("long_kernel"))
     assert windows["long_kernel"][-1].size > _lanes.MAX_ROW_TAPS
-    assert windows["long_line"][-1].out_size > _lanes.MAX_COLUMNS
-    assert windows["long_line_and_rest"][-1].out_size > _lanes.MAX_COLUMNS
-    assert windows["wide_tap_rows"][-1].out_size > _lanes.MAX_COLUMNS
-    assert not _lanes.is_unrolled(windows["wide_tap_rows"])
+    assert windows["long_line"][-1].out_size > _lane_plan.MAX_COLUMNS
+    assert windows["long_line_and_rest"][-1].out_size > _lane_plan.MAX_COLUMNS
+    assert windows["wide_tap_rows"][-1].out_size > _lane_plan.MAX_COLUMNS
+    assert not _lane_plan.is_unrolled(windows["wide_tap_rows"])
     assert not any(windows["long_line_and_rest"][-1].out_size % n == 0 for n in range(17, 33))
 
 
 def test_rows_of_taps_in_a_loop(limits: pytest.MonkeyPatch) -> None:
-    limits.setattr(_lanes, "MAX_UNROLLED_TERMS", 8)
+    limits.setattr(_lane_plan, "MAX_UNROLLED_TERMS", 8)
     for name in ("borders", "strided", "padded_sum", "volume"):
-        assert not _lanes.is_unrolled(problem_and_data(PROBLEMS[name])[0].windows)
+        assert not _lane_plan.is_unrolled(problem_and_data(PROBLEMS[name])[0].windows)
         check(ALGORITHM, PROBLEMS[name])
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU's cache asks for blocks of images")
 @pytest.mark.parametrize("cached", [1, 8000])
 def test_kernel_gradients_in_blocks_of_images(limits: pytest.MonkeyPatch, cached: int) -> None:
-    limits.setattr(_lanes, "WHOLE_BYTES", 0)
-    limits.setattr(_lanes, "CACHED_BYTES", cached)
+    limits.setattr(_lane_plan, "WHOLE_BYTES", 0)
+    limits.setattr(_lane_plan, "READ_BYTES", 0)
+    limits.setattr(_lane_plan, "CACHED_BYTES", cached)
     for description in (*map(PROBLEMS.get, ("strided", "long_line", "wide_tap_rows", "volume")), SIX_IMAGES):
         assert description is not None
         check(ALGORITHM, description)
     x, g = jnp.zeros((6, 9, 8, 4), jnp.float32), jnp.zeros((6, 7, 6, 4), jnp.float32)
-    assert _lanes.cached_images(6, _lanes.image_bytes(x, g)) == {1: 1, 8000: 3}[cached]
+    assert _lane_plan.cached_images(6, sum(_lanes.image_bytes(x, g))) == {1: 1, 8000: 3}[cached]
     assert "scan" in check_structure(ALGORITHM, SIX_IMAGES, Pass.KERNEL_GRAD)
 
 
@@ -254,13 +256,17 @@ def test_lanes_of_one_output_are_summed_over_taps_first(padding: str) -> None:
     assert temporary_bytes(ALGORITHM, problem, Pass.FORWARD) <= 1.1 * lanes
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a CPU's cache")
-@pytest.mark.parametrize(("channels", "terms"), [(480, 28), (384, 28), (256, 16), (512, 10), (1024, 10)])
-def test_columns_that_share_sets_of_the_cache_are_fewer(channels: int, terms: int) -> None:
-    assert _lanes.column_terms(((channels,), (channels,)), 4) == terms
-    assert _lanes.column_terms(((channels // 2,), (channels // 2,)), 8) == terms
-    outer = (channels // 16, 16, 1), (channels // 16, 1, 16)
-    assert _lanes.column_terms(outer, 4) == max(16, terms)
+def test_equal_forward_passes_and_input_gradients_are_one_program() -> None:
+    def multiplications(function: Any, *args: Any) -> int:
+        return jax.jit(function).lower(*args).as_text().count("stablehlo.multiply")
+
+    x, w = jnp.ones((2, 9, 8, 8)), jnp.ones((3, 3, 1, 8))
+    conv = functools.partial(jaxconv.conv, groups=8)
+    strided = functools.partial(conv, strides=2)
+    for forward, passes in ((conv, 1), (strided, 2)):
+        both = multiplications(lambda x, f=forward: jax.vjp(lambda x: f(x, w), x)[1](f(x, w)), x)
+        assert both >= passes * 9
+        assert (both == multiplications(forward, x, w)) == (passes == 1)
 
 
 @pytest.mark.parametrize(("size", "lo", "hi"), [(3, 1, 1), (4, 1, 2), (5, 2, 2), (3, 4, 0), (2, 0, 3)])

@@ -11,7 +11,7 @@ from ._ladder import met_share, summed_channels
 from ._ladder_cpu_transforms import suits_fft, suits_winograd
 from ._problem import ConvProblem, Pass, accumulator
 from .algorithms import BY_NAME
-from .algorithms._lanes import MAX_COLUMNS, count_sums, is_unrolled
+from .algorithms._lane_plan import MAX_COLUMNS, count_sums, is_unrolled
 from .algorithms._outer_products import MAX_TERMS, count_terms, is_written_out, product_lanes
 from .algorithms._winograd_plan import count_products
 from .algorithms.gemm import is_view

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,31 +20,13 @@ from jax import Array, lax
 from .._loops import map_in_loop
 from .._patches import BARRIERS_HOLD, Tap, all_taps, pad_to_windows
 from .._window import Window
+from ._lane_plan import Lanes, cached_images, folded_images, len_parts, summed_at_once, tap_leads
 from ._lane_slices import column_sources, meeting_slices
-from ._lane_sums import add_in_chains, add_up, cached_terms, pad_axis, scale
+from ._lane_sums import add_in_chains, add_up, pad_axis, scale
 from ._stages import add_in_loop, apart
-
-# The shapes that the channels of x and of g take.
-Lanes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 
 # Taps of one axis that are written out in one sum; longer kernels loop over single taps.
 MAX_ROW_TAPS = 64
-# Output columns that a row of taps is summed over: blocks of the second number took 1.7 times as long on 160
-# to 256 columns (10 passes, 2026-11-30), of 64 1.1 times (35 lines). The third: columns of several images.
-MAX_COLUMNS, BLOCK_COLUMNS, FOLDED_COLUMNS = 256, 32, 64
-# Where x and g have so many lanes and share them, half as many columns of several images take 0.86 of the
-# time to compile, and as long (58 layers, 0.67 to 1.3); 3 to 8 lanes took 1.3 times as long (26).
-FEW_FOLDED_COLUMNS, SHARED_LANES = 32, 16
-# Terms of one fused sum over columns: more overflow the L1 cache, fewer leave more partial sums. At least so
-# many where a product has the lanes of x and g, and where it has more: 512 channels took 0.2 to 0.9 of the
-# time of 28 terms, groups of 2 to 16 that have as many together 0.3 to 0.8 (30 shapes, 2026-11-29, AMD EPYC
-# Zen 4).
-MAX_COLUMN_TERMS, LEAST_COLUMN_TERMS, LEAST_PRODUCT_TERMS = 28, 10, 16
-# An x and g of more bytes than the first are summed over image by image, or a few of at most the second: rows
-# of taps that read whole batches in turn took 1.3 to 2.5 times as long (2026-11-26, AMD EPYC Zen 4).
-WHOLE_BYTES, CACHED_BYTES = 10 << 20, 3 << 20
-# Terms of all rows together that are written out: compile time grows with every one, to half a second.
-MAX_UNROLLED_TERMS = 384
 
 
 def with_padding(x: Array, windows: Sequence[Window]) -> tuple[Array, tuple[Window, ...]]:
@@ -85,40 +67,6 @@ def materialise(x: Array, axis: int) -> Array:
     return lax.optimization_barrier(pad_axis(x, axis, 0, 1))
 
 
-def is_unrolled(windows: Sequence[Window]) -> bool:
-    """Whether all rows of taps can be written out, or a kernel gradient has to loop over them."""
-    *rows, last = windows
-    columns = last.out_size if last.out_size <= MAX_COLUMNS else BLOCK_COLUMNS
-    return columns * math.prod(w.size for w in rows) <= MAX_UNROLLED_TERMS
-
-
-def folded_images(windows: Sequence[Window], lanes: Lanes, columns: int, batch: int) -> int:
-    """How many blocks of images to sum over like columns, so that narrow outputs leave few partial sums."""
-    if not isinstance(batch, int):
-        return 1
-    share = lanes[0] == lanes[1] and math.prod(lanes[0]) >= SHARED_LANES
-    folded = FEW_FOLDED_COLUMNS if share else FOLDED_COLUMNS
-    most = min(folded, MAX_UNROLLED_TERMS // len(tap_leads(windows))) // columns
-    return next(n for n in range(max(1, most), 0, -1) if batch % n == 0)
-
-
-def count_sums(windows: Sequence[Window], batch: int, lanes: Lanes, itemsize: int) -> tuple[int, float]:
-    """Values of the partial sums that are alive at once, and products that each holds.
-
-    These are the sums of a row of taps, in a loop over images or columns those of all rows.
-    """
-    *rows, last = windows
-    sizes = math.prod(w.in_size for w in windows), math.prod(w.out_size for w in windows)
-    values = sum(size * math.prod(shape) for size, shape in zip(sizes, lanes, strict=True))
-    images, columns = summed_at_once(windows, batch, values * itemsize)
-    alive = 1 if (images, columns) == (batch, last.out_size) else len(tap_leads(windows))
-    folded = folded_images(windows, lanes, columns, images)
-    parts = len_parts(folded * columns, lanes, itemsize)
-    outputs = images // folded * math.prod(w.out_size for w in rows)
-    sums = alive * outputs * last.size * parts * math.prod(jnp.broadcast_shapes(*lanes))
-    return sums, folded * columns / parts
-
-
 def tap_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array, unrolled: bool) -> Array:
     """x times g summed over batch and space, for every tap: `[R, K, *L]`, R rows written out or in a loop.
 
@@ -130,7 +78,7 @@ def tap_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array, u
         return row_gradients(windows, lanes, x, g)
     x, windows = with_padding(x, windows)
     indices, row = tap_rows(windows)
-    images = cached_images(x.shape[0], image_bytes(x, g))
+    images = cached_images(x.shape[0], sum(image_bytes(x, g)))
 
     def of_block(i: Any) -> Array:
         x_block, g_block = (lax.dynamic_slice_in_dim(a, i * images, images) for a in (x, g))
@@ -149,7 +97,7 @@ def row_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -
     A row holds the K taps of the last axis. For one output column they are neighbours in x, so that a slice
     of K columns of x times one column of g serves the whole row: [N, *R, K, *A] x [N, *R, 1, *B].
     """
-    images, columns = summed_at_once(windows, x.shape[0], image_bytes(x, g))
+    images, columns = summed_at_once(windows, lanes, x.shape[0], image_bytes(x, g))
     if columns < windows[-1].out_size:
         x, windows = with_padding(x, windows)
     elif images == x.shape[0]:
@@ -157,28 +105,9 @@ def row_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -
     return looped_gradients(windows, lanes, x, g, images, columns)
 
 
-def summed_at_once(windows: Sequence[Window], batch: Any, each_bytes: int) -> tuple[Any, int]:
-    """Images and output columns that are summed over at a time, an image of x and g taking `each_bytes`."""
-    images, outputs = cached_images(batch, each_bytes), windows[-1].out_size
-    if outputs <= MAX_COLUMNS:
-        return images, outputs
-    sizes = range(BLOCK_COLUMNS, BLOCK_COLUMNS // 2, -1)
-    return images, next((n for n in sizes if outputs % n == 0), BLOCK_COLUMNS)
-
-
-def image_bytes(x: Array, g: Array) -> int:
-    """Bytes of one image of both."""
-    return sum(math.prod(a.shape[1:]) * a.dtype.itemsize for a in (x, g))
-
-
-def cached_images(batch: Any, each_bytes: int) -> Any:
-    """How many images at a time to sum over, so that every row of taps finds them in cache."""
-    if not isinstance(batch, int) or jax.default_backend() != "cpu":
-        return batch
-    if batch * each_bytes <= WHOLE_BYTES:
-        return batch
-    most = max(1, CACHED_BYTES // each_bytes)
-    return next(n for n in range(min(most, batch), 0, -1) if batch % n == 0)
+def image_bytes(*arrays: Array) -> list[int]:
+    """Bytes of one image of each."""
+    return [math.prod(a.shape[1:]) * a.dtype.itemsize for a in arrays]
 
 
 def block_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -> Array:
@@ -197,11 +126,6 @@ def block_gradients(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array)
     for lead in tap_leads(windows):
         dw = apart(functools.partial(add_row, lead))(dw)
     return cast(Array, dw)
-
-
-def tap_leads(windows: Sequence[Window]) -> list[Tap]:
-    """All taps on the axes before the last: one for every row."""
-    return list(all_taps([w.size for w in windows[:-1]]))
 
 
 def partial_sums(windows: Sequence[Window], lanes: Lanes, x: Array, g: Array) -> Callable[[Tap], list[Array]]:
@@ -227,19 +151,6 @@ def multiply_lanes(lanes: Lanes, *slices: Array) -> Array:
     """x and g of one column, `[..., A]` and `[..., B]`, multiplied in the shapes of their lanes."""
     x, g = (lax.reshape(a, (*a.shape[:-1], *shape)) for a, shape in zip(slices, lanes, strict=True))
     return scale(x, g)
-
-
-def len_parts(columns: int, lanes: Lanes, itemsize: int) -> int:
-    """Into how many partial sums the columns of a row of taps go."""
-    return max(2, -(-columns // column_terms(lanes, itemsize)))
-
-
-def column_terms(lanes: Lanes, itemsize: int) -> int:
-    """Terms of one fused sum over columns, which the L1 cache holds."""
-    values = [math.prod(shape) for shape in lanes]
-    as_many = math.prod(jnp.broadcast_shapes(*lanes)) == max(values)
-    least = LEAST_COLUMN_TERMS if as_many else LEAST_PRODUCT_TERMS
-    return min(MAX_COLUMN_TERMS, max(least, min(cached_terms(size * itemsize) for size in values)))
 
 
 def looped_gradients(

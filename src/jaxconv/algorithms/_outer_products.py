@@ -19,8 +19,9 @@ from .._patches import Tap, all_taps, pad_to_windows, tap_slice, zeros
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
 from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
+from ._lane_plan import MAX_COLUMN_TERMS, Lanes, is_unrolled
 from ._lane_sums import add_in_chains, cached_terms, pad_axis, scale
-from ._lanes import MAX_COLUMN_TERMS, Lanes, is_unrolled, tap_gradients
+from ._lanes import tap_gradients
 from ._stages import apart
 
 Term: TypeAlias = tuple[Tap, int]

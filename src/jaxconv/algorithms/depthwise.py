@@ -24,8 +24,9 @@ from jax import Array, lax
 from .._patches import Tap, all_taps, pad_to_windows
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
+from ._lane_plan import Lanes, is_unrolled
 from ._lane_sums import add_up, by_tap, scale
-from ._lanes import Lanes, is_unrolled, tap_gradients
+from ._lanes import tap_gradients
 from ._outer_products import LEAST_LANES, sum_in_loop, sum_terms
 from ._record import Algorithm
 from ._stages import separately

@@ -24,7 +24,7 @@ from .._patches import flip_and_swap, kernel_grad_by_phases
 from .._problem import ConvProblem, Pass
 from ._bands import make_bands, patch_matrix
 from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
-from ._lanes import is_unrolled
+from ._lane_plan import is_unrolled
 from ._outer_products import correlate_outer_products, count_terms, sum_outer_products
 from ._products import lays_out_output
 from ._record import Algorithm
