@@ -186,8 +186,8 @@ def looped_gradients(
 def sum_leading(parts: Sequence[Array], axes: int) -> Array:
     """Sum of arrays, and over all their leading `axes`.
 
-    A barrier keeps XLA from pulling their sums into what follows; where none holds, they are joined along the
-    last axis.
+    A barrier keeps XLA from pulling their sums into what follows; where none holds, they are joined along
+    their first axis: along the last XLA compiles a copy for every point.
     """
     *shape, size = parts[0].shape
     if 0 in shape:
