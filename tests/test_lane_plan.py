@@ -19,7 +19,7 @@ def lanes_of(x: int, g: int) -> _lane_plan.Lanes:
     return (x, 1), (x, g // x)
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a CPU's cache")
+@only_on_cpus
 @pytest.mark.parametrize(("channels", "terms"), [(480, 28), (384, 28), (256, 16), (512, 10), (1024, 10)])
 def test_columns_that_share_sets_of_the_cache_are_fewer(channels: int, terms: int) -> None:
     assert _lane_plan.column_terms(((channels,), (channels,)), 4) == terms

@@ -55,11 +55,11 @@ def summed_at_once(
     (*rows, last), (x_bytes, g_bytes) = windows, each_bytes
     read = len(tap_leads(windows)) * (x_bytes // math.prod(w.stride for w in rows) + g_bytes)
     in_cache = rows and lanes[0] == lanes[1] and isinstance(batch, int) and batch * read <= READ_BYTES
-    images, outputs = batch if in_cache else cached_images(batch, sum(each_bytes)), last.out_size
-    if outputs <= MAX_COLUMNS:
-        return images, outputs
+    images = batch if in_cache else cached_images(batch, sum(each_bytes))
+    if last.out_size <= MAX_COLUMNS:
+        return images, last.out_size
     sizes = range(BLOCK_COLUMNS, BLOCK_COLUMNS // 2, -1)
-    return images, next((n for n in sizes if outputs % n == 0), BLOCK_COLUMNS)
+    return images, next((n for n in sizes if last.out_size % n == 0), BLOCK_COLUMNS)
 
 
 def cached_images(batch: Any, each_bytes: int) -> Any:
