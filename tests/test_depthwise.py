@@ -196,6 +196,34 @@ def test_kernel_gradients_in_blocks_of_images(limits: pytest.MonkeyPatch, cached
     assert "scan" in check_structure(ALGORITHM, SIX_IMAGES, Pass.KERNEL_GRAD)
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU's cache asks for blocks of sums")
+@pytest.mark.parametrize("cached", [1, 20000])
+def test_forward_sums_in_blocks(limits: pytest.MonkeyPatch, cached: int) -> None:
+    limits.setattr(depthwise, "SUMS_BYTES", 0)
+    limits.setattr(depthwise, "BLOCK_BYTES", cached)
+    summed: Description = ((3, 9, 8, 12), (7, 6, 3, 4), 4, {})
+    names = "padded_sum", "parts_without_padding", "tap_rows", "many_taps", "long_kernel"
+    for description in (*(PROBLEMS[name] for name in names), summed):
+        check(ALGORITHM, description)
+    check(ALGORITHM, summed, "bfloat16")
+    assert "scan" in check_structure(ALGORITHM, summed, Pass.FORWARD)
+
+
+def test_sums_of_large_arrays_take_the_memory_of_a_block() -> None:
+    """A padded copy of all of x took 0.6 times what is read and written."""
+    problem, _ = make_problem((4, 56, 56, 192), (5, 5, 1, 192), "float32", "float32", groups=192)
+    assert temporary_bytes(ALGORITHM, problem, Pass.FORWARD) <= 0.3 * problem.io_bytes()
+
+
+@pytest.mark.parametrize(
+    ("lanes", "taps"),
+    [(16, 32), (17, 10), (306, 10), (308, 9), (614, 5), (616, 4), (1024, 3), (1028, 10)],
+)
+def test_the_l1_cache_holds_what_a_sum_reads(lanes: int, taps: int) -> None:
+    if jax.default_backend() == "cpu":
+        assert depthwise.fused_taps(lanes, 4) == taps
+
+
 @pytest.mark.parametrize(
     "window", [Window(9, 3, 1, 1, 1, 1, 1), Window(5, 9, 2, 1, 1, 9, 9), Window(12, 3, 3, 4, 1, -1, 5)]
 )

@@ -18,12 +18,14 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._patches import Tap, all_taps, pad_to_windows
+from .._patches import Tap, all_taps
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
+from ._blocks import Blocks, block_limit, forward_in_blocks, plan_blocks
 from ._lane_plan import Lanes, is_unrolled
 from ._lane_sums import add_up, by_tap, scale
 from ._lanes import tap_gradients
@@ -33,12 +35,19 @@ from ._stages import separately
 
 # Terms of a forward pass that are written out border by border; with more, one sum reads a padded input.
 MAX_BORDER_TERMS = 160
-# Taps of one fused sum over a padded input: the columns that they read of 384 lanes lie in the L1 cache; 16
-# took up to 1.3 times as long (2026-11-26, AMD EPYC Zen 4). Of no more lanes than the second it takes the
-# third: 0.28 to 1.07 of the time of ten, mostly 0.65 (49 layers of 17 to 49 taps on one to 16 lanes). No sum
-# border by border takes more, but of lanes too few for a vector: 49 and 121 taps of 128 lanes took 1.6 and
-# 2.9 times the time of parts, 25 taps 0.9 (2026-11-30, AMD EPYC Zen 4, AVX-512).
+# Taps of one fused sum over a padded input, at most: 16 took up to 1.3 times as long (2026-11-26, AMD EPYC
+# Zen 4). Of no more lanes than the second it takes the third: 0.28 to 1.07 of the time of ten, mostly 0.65
+# (49 layers of 17 to 49 taps on one to 16 lanes). No sum border by border takes more, but of lanes too few
+# for a vector: 49 and 121 taps of 128 lanes took 1.6 and 2.9 times the time of parts, 25 taps 0.9
+# (2026-11-30, AMD EPYC Zen 4, AVX-512).
 FUSED_TAPS, FEW_LANES, MOST_FUSED_TAPS = 10, 16, 32
+# Bytes that they read of x and w for one output, for the L1 cache to hold, and the taps, at least, that are
+# worth it: 0.87 of the time of ten (48 random layers of 344 to 1,024 lanes), of more lanes 1.0 to 1.2
+# (2026-11-30, AMD EPYC Zen 4, AVX-512, as what follows).
+FUSED_BYTES, LEAST_FUSED_TAPS = 24 << 10, 3
+# Bytes of x and y that several sums read and write in turn, and of a block of them where there are more: 0.68
+# of the time (61 random passes, 0.35 to 1.2); up to 16 MB blocks took 0.8 to 1.3 times as long (40 layers).
+SUMS_BYTES, BLOCK_BYTES = 16 << 20, 4 << 20
 # Copies of g, at most, that a kernel gradient makes for the input channels of a group; more are broadcast, as
 # x is for output channels: 0.55 to 0.75 of the time of copies of x, 0.8 of five or more of g, 1.1 to 1.3 of
 # two to four (97 shapes, 2026-11-29, AMD EPYC Zen 4).
@@ -160,10 +169,37 @@ def segment_sum(problem: ConvProblem, segments: Sequence[Segment], x: Array, w: 
 def sum_padded(problem: ConvProblem, x: Array, w: Array) -> Array:
     """y `[N, *M, L]` from a padded x, a few taps at a time, each lane a group of its own."""
     size = x.shape[-1]
-    problem = dataclasses.replace(problem, in_channels=size, out_channels=size, groups=size)
+    problem = dataclasses.replace(
+        problem, in_channels=size, out_channels=size, groups=size, y_dtype=x.dtype.name
+    )
+    fused = fused_taps(size, x.dtype.itemsize)
+    w = jnp.expand_dims(w, -2)
     add_taps = sum_terms if problem.taps <= MAX_UNROLLED_TAPS else sum_in_loop
-    fused = MOST_FUSED_TAPS if size <= FEW_LANES else FUSED_TAPS
-    return add_taps(problem, pad_to_windows(x, problem.windows), jnp.expand_dims(w, -2), fused)
+
+    def step(part: ConvProblem, x: Array) -> Array:
+        return add_taps(part, x, w, fused)
+
+    return forward_in_blocks(problem, sum_blocks(problem, fused), x, step)
+
+
+def sum_blocks(problem: ConvProblem, fused: int) -> Blocks:
+    """Blocks of x and y that stay in cache from one sum to the next, or one of all."""
+    sized = problem.sized()
+    rows = problem.output_size[0]
+    values = math.prod(sized.input_shape) + math.prod(sized.output_shape)
+    size = values * accumulator(problem).itemsize
+    if problem.taps <= fused or size <= SUMS_BYTES:
+        return Blocks(problem.batch, rows, (1, 1))
+    return plan_blocks(problem, size // (sized.batch * rows), block_limit(BLOCK_BYTES, size))
+
+
+def fused_taps(size: int, itemsize: int) -> int:
+    """Taps of one fused sum of so many lanes over a padded input."""
+    if size <= FEW_LANES:
+        return MOST_FUSED_TAPS
+    held = FUSED_BYTES // (2 * size * itemsize)
+    is_held = jax.default_backend() == "cpu" and held >= LEAST_FUSED_TAPS
+    return min(held, FUSED_TAPS) if is_held else FUSED_TAPS
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:
