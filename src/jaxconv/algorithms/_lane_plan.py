@@ -52,14 +52,21 @@ def summed_at_once(
     windows: Sequence[Window], lanes: Lanes, batch: Any, each_bytes: Sequence[int]
 ) -> tuple[Any, int]:
     """Images and output columns that are summed over at a time, one of x and of g taking `each_bytes`."""
-    (*rows, last), (x_bytes, g_bytes) = windows, each_bytes
-    read = len(tap_leads(windows)) * (x_bytes // math.prod(w.stride for w in rows) + g_bytes)
-    in_cache = rows and lanes[0] == lanes[1] and isinstance(batch, int) and batch * read <= READ_BYTES
+    *rows, last = windows
+    share = rows and lanes[0] == lanes[1] and isinstance(batch, int)
+    in_cache = share and batch * bytes_read(windows, each_bytes) <= READ_BYTES
     images = batch if in_cache else cached_images(batch, sum(each_bytes))
     if last.out_size <= MAX_COLUMNS:
         return images, last.out_size
     sizes = range(BLOCK_COLUMNS, BLOCK_COLUMNS // 2, -1)
     return images, next((n for n in sizes if last.out_size % n == 0), BLOCK_COLUMNS)
+
+
+def bytes_read(windows: Sequence[Window], each_bytes: Sequence[int]) -> int:
+    """What all rows of taps read of an x and a g of `each_bytes`."""
+    x_bytes, g_bytes = each_bytes
+    strides = math.prod(w.stride for w in windows[:-1])
+    return len(tap_leads(windows)) * (x_bytes // strides + g_bytes)
 
 
 def cached_images(batch: Any, each_bytes: int) -> Any:

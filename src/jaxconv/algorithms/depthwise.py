@@ -25,10 +25,10 @@ from jax import Array, lax
 from .._patches import Tap, all_taps
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
-from ._blocks import Blocks, block_limit, forward_in_blocks, plan_blocks
-from ._lane_plan import Lanes, is_unrolled
+from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
+from ._lane_plan import MAX_COLUMNS, READ_BYTES, Lanes, bytes_read, is_unrolled
 from ._lane_sums import add_up, by_tap, scale
-from ._lanes import tap_gradients
+from ._lanes import image_bytes, tap_gradients
 from ._outer_products import LEAST_LANES, sum_in_loop, sum_terms
 from ._record import Algorithm
 from ._stages import separately
@@ -47,6 +47,8 @@ FUSED_TAPS, FEW_LANES, MOST_FUSED_TAPS = 10, 16, 32
 FUSED_BYTES, LEAST_FUSED_TAPS = 24 << 10, 3
 # Bytes of x and y that several sums read and write in turn, and of a block of them where there are more: 0.68
 # of the time (61 random passes, 0.35 to 1.2); up to 16 MB blocks took 0.8 to 1.3 times as long (40 layers).
+# Kernel gradients that read more than READ_BYTES of such an image took 0.52 (63 layers, 0.2 to 2.6, most of
+# it with strides on three axes of which each block has two rows; up to 16 MB 1.0, 23 layers).
 SUMS_BYTES, BLOCK_BYTES = 16 << 20, 4 << 20
 # Copies of g, at most, that a kernel gradient makes for the input channels of a group; more are broadcast, as
 # x is for output channels: 0.55 to 0.75 of the time of copies of x, 0.8 of five or more of g, 1.1 to 1.3 of
@@ -93,9 +95,26 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
     shapes: Lanes = (problem.groups, cin), (problem.groups, cout)
     if cout == 1 and cin <= MAX_COPIES:
         g, shapes = spread(g, problem.in_channels), ((problem.in_channels,),) * 2
-    dw = tap_gradients(problem.windows, shapes, x, g, is_unrolled(problem.windows))
-    dw = dw.reshape(*problem.kernel_size, problem.groups, cin, cout)
-    return jnp.moveaxis(dw, -2, -3).reshape(problem.kernel_shape)
+
+    def step(part: ConvProblem, x: Array, g: Array) -> Array:
+        dw = tap_gradients(part.windows, shapes, x, g, is_unrolled(part.windows))
+        dw = dw.reshape(*problem.kernel_size, problem.groups, cin, cout)
+        return jnp.moveaxis(dw, -2, -3).reshape(problem.kernel_shape)
+
+    return kernel_grad_in_blocks(problem, gradient_blocks(problem, image_bytes(x, g)), x, g, step)
+
+
+def gradient_blocks(problem: ConvProblem, each_bytes: Sequence[int]) -> Blocks:
+    """Rows of one image where rows of taps read more of it than caches hold, or one block of all.
+
+    Images too wide to be written out go by columns already.
+    """
+    rows, columns = problem.output_size[0], problem.output_size[-1]
+    size = problem.sized().batch * sum(each_bytes)
+    fits = size <= SUMS_BYTES or bytes_read(problem.windows, each_bytes) <= READ_BYTES
+    if problem.rank == 1 or columns > MAX_COLUMNS or fits or jax.default_backend() != "cpu":
+        return Blocks(problem.batch, rows, (1, 1), padded=False)
+    return plan_blocks(problem, sum(each_bytes) // rows, BLOCK_BYTES)
 
 
 def lanes(problem: ConvProblem) -> int:
