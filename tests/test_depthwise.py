@@ -12,7 +12,7 @@ import jaxconv
 import oracle
 from jaxconv._problem import ConvProblem, Pass, make_problem
 from jaxconv._window import Window
-from jaxconv.algorithms import _lane_plan, _lane_slices, _lanes, depthwise
+from jaxconv.algorithms import _blocks, _lane_plan, _lane_slices, _lanes, depthwise
 from jaxconv.algorithms._record import Algorithm
 from jaxconv.algorithms.depthwise import ALGORITHM
 from test_structure import equations, xla_windows
@@ -199,8 +199,8 @@ def test_kernel_gradients_in_blocks_of_images(limits: pytest.MonkeyPatch, cached
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU's cache asks for blocks of sums")
 @pytest.mark.parametrize("cached", [1, 20000])
 def test_forward_sums_in_blocks(limits: pytest.MonkeyPatch, cached: int) -> None:
-    limits.setattr(depthwise, "SUMS_BYTES", 0)
-    limits.setattr(depthwise, "BLOCK_BYTES", cached)
+    limits.setattr(_blocks, "LARGE_BYTES", 0)
+    limits.setattr(_blocks, "LARGE_BLOCK_BYTES", cached)
     summed: Description = ((3, 9, 8, 12), (7, 6, 3, 4), 4, {})
     names = "padded_sum", "parts_without_padding", "tap_rows", "many_taps", "long_kernel"
     for description in (*(PROBLEMS[name] for name in names), summed):
@@ -213,8 +213,8 @@ def test_forward_sums_in_blocks(limits: pytest.MonkeyPatch, cached: int) -> None
 @pytest.mark.parametrize("cached", [1, 3000])
 def test_kernel_gradients_in_rows_of_images(limits: pytest.MonkeyPatch, cached: int) -> None:
     limits.setattr(depthwise, "READ_BYTES", 0)
-    limits.setattr(depthwise, "SUMS_BYTES", 0)
-    limits.setattr(depthwise, "BLOCK_BYTES", cached)
+    limits.setattr(_blocks, "LARGE_BYTES", 0)
+    limits.setattr(_blocks, "LARGE_BLOCK_BYTES", cached)
     for name in ("strided", "dilated", "cropped", "padded_sum", "tap_rows", "multiplier", "volume"):
         check(ALGORITHM, PROBLEMS[name])
     check(ALGORITHM, SIX_IMAGES, "bfloat16")

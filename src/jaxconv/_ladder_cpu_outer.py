@@ -11,6 +11,7 @@ from ._ladder import met_share, summed_channels
 from ._ladder_cpu_transforms import suits_fft, suits_winograd
 from ._problem import ConvProblem, Pass, accumulator
 from .algorithms import BY_NAME
+from .algorithms._blocks import block_problem, is_large, large_blocks
 from .algorithms._lane_plan import MAX_COLUMNS, count_sums, is_unrolled
 from .algorithms._outer_products import MAX_TERMS, count_terms, is_written_out, product_lanes
 from .algorithms._winograd_plan import count_products
@@ -67,6 +68,8 @@ OUTER_POINTWISE_SUM_PER_LANE = {Pass.FORWARD: 2, Pass.INPUT_GRAD: 16}
 # of the time of the next best, 18 beyond them 1.5 times (2026-11-29, AMD EPYC Zen 4, AVX-512).
 OUTER_GROUP_GRADIENT_PRODUCTS, OUTER_GRADIENT_TERMS = 1024, 7
 OUTER_GRADIENT_MEMORY, OUTER_GRADIENT_BYTES = 3, 20 << 20
+# Products of channels, at most, where x and y are large and go block by block.
+OUTER_LARGE_GRADIENT_PRODUCTS = 256
 
 # Channels of a kernel gradient on either side, at most, and values of its patches, at least, on the side that
 # has fewer. From races over 852 shapes of 1 to 32 channels: in the 400 that these numbers and those of banded
@@ -188,6 +191,9 @@ def suits_outer_group_gradient(problem: ConvProblem) -> bool:
     cin, cout = problem.channels_per_group
     if problem.groups < OUTER_MANY_GROUPS or min(cin, cout) == 1:
         return False
+    if is_large(problem):
+        part = block_problem(problem, large_blocks(problem))
+        return cin * cout <= OUTER_LARGE_GRADIENT_PRODUCTS and sums_are_few(part)
     if cin * cout > OUTER_GROUP_GRADIENT_PRODUCTS:
         return False
     return is_unrolled(problem.windows) and sums_are_few(problem)

@@ -25,7 +25,7 @@ from jax import Array, lax
 from .._patches import Tap, all_taps
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
-from ._blocks import Blocks, block_limit, forward_in_blocks, kernel_grad_in_blocks, plan_blocks
+from ._blocks import Blocks, forward_in_blocks, is_large, kernel_grad_in_blocks, large_blocks, one_block
 from ._lane_plan import MAX_COLUMNS, READ_BYTES, Lanes, bytes_read, is_unrolled
 from ._lane_sums import add_up, by_tap, scale
 from ._lanes import image_bytes, tap_gradients
@@ -45,11 +45,6 @@ FUSED_TAPS, FEW_LANES, MOST_FUSED_TAPS = 10, 16, 32
 # worth it: 0.87 of the time of ten (48 random layers of 344 to 1,024 lanes), of more lanes 1.0 to 1.2
 # (2026-11-30, AMD EPYC Zen 4, AVX-512, as what follows).
 FUSED_BYTES, LEAST_FUSED_TAPS = 24 << 10, 3
-# Bytes of x and y that several sums read and write in turn, and of a block of them where there are more: 0.68
-# of the time (61 random passes, 0.35 to 1.2); up to 16 MB blocks took 0.8 to 1.3 times as long (40 layers).
-# Kernel gradients that read more than READ_BYTES of such an image took 0.52 (63 layers, 0.2 to 2.6, most of
-# it with strides on three axes of which each block has two rows; up to 16 MB 1.0, 23 layers).
-SUMS_BYTES, BLOCK_BYTES = 16 << 20, 4 << 20
 # Copies of g, at most, that a kernel gradient makes for the input channels of a group; more are broadcast, as
 # x is for output channels: 0.55 to 0.75 of the time of copies of x, 0.8 of five or more of g, 1.1 to 1.3 of
 # two to four (97 shapes, 2026-11-29, AMD EPYC Zen 4).
@@ -107,14 +102,13 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array) -> Array:
 def gradient_blocks(problem: ConvProblem, each_bytes: Sequence[int]) -> Blocks:
     """Rows of one image where rows of taps read more of it than caches hold, or one block of all.
 
-    Images too wide to be written out go by columns already.
+    They took 0.52 of the time (63 layers of more than 16 MB, 0.2 to 2.6, most of it with strides on three
+    axes; 2026-11-30, AMD EPYC Zen 4, AVX-512). Wider images go by columns already.
     """
-    rows, columns = problem.output_size[0], problem.output_size[-1]
-    size = problem.sized().batch * sum(each_bytes)
-    fits = size <= SUMS_BYTES or bytes_read(problem.windows, each_bytes) <= READ_BYTES
-    if problem.rank == 1 or columns > MAX_COLUMNS or fits or jax.default_backend() != "cpu":
-        return Blocks(problem.batch, rows, (1, 1), padded=False)
-    return plan_blocks(problem, sum(each_bytes) // rows, BLOCK_BYTES)
+    by_columns = problem.rank == 1 or problem.output_size[-1] > MAX_COLUMNS
+    if by_columns or not is_large(problem) or bytes_read(problem.windows, each_bytes) <= READ_BYTES:
+        return one_block(problem, padded=False)
+    return large_blocks(problem)
 
 
 def lanes(problem: ConvProblem) -> int:
@@ -198,18 +192,9 @@ def sum_padded(problem: ConvProblem, x: Array, w: Array) -> Array:
     def step(part: ConvProblem, x: Array) -> Array:
         return add_taps(part, x, w, fused)
 
-    return forward_in_blocks(problem, sum_blocks(problem, fused), x, step)
-
-
-def sum_blocks(problem: ConvProblem, fused: int) -> Blocks:
-    """Blocks of x and y that stay in cache from one sum to the next, or one of all."""
-    sized = problem.sized()
-    rows = problem.output_size[0]
-    values = math.prod(sized.input_shape) + math.prod(sized.output_shape)
-    size = values * accumulator(problem).itemsize
-    if problem.taps <= fused or size <= SUMS_BYTES:
-        return Blocks(problem.batch, rows, (1, 1))
-    return plan_blocks(problem, size // (sized.batch * rows), block_limit(BLOCK_BYTES, size))
+    several = problem.taps > fused and is_large(problem)
+    blocks = large_blocks(problem) if several else one_block(problem)
+    return forward_in_blocks(problem, blocks, x, step)
 
 
 def fused_taps(size: int, itemsize: int) -> int:
