@@ -10,7 +10,7 @@ import pytest
 
 from jaxconv._patches import pad_to_windows
 from jaxconv._problem import ConvProblem, Pass, make_problem
-from jaxconv.algorithms import _products, banded, gemm
+from jaxconv.algorithms import _blocks, _products, banded, gemm
 from jaxconv.algorithms._bands import MAX_STACKED_ROWS, make_bands, patch_matrices, patch_matrix
 from jaxconv.algorithms._products import MAX_CLASSES, STRIDED_RATIO, lays_out_output
 from jaxconv.algorithms._record import Algorithm
@@ -90,6 +90,23 @@ def test_values_block_by_block(
     check(algorithm, PROBLEMS[name])
     if block_bytes == 1 or (algorithm is gemm.ALGORITHM and name == "thin_output_dense"):
         assert "scan" in check_structure(algorithm, PROBLEMS[name], Pass.FORWARD)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="blocks for a CPU's cache")
+@by_algorithm
+@pytest.mark.parametrize("cached", [1, 8000], ids=["one", "several"])
+@pytest.mark.parametrize(
+    "name", ["thin_output_strided", "thin_output_transposed", "thin_output_volume", "thin_output_groups"]
+)
+def test_residue_classes_of_large_arrays_are_those_of_some_images(
+    name: str, cached: int, algorithm: Algorithm, limits: pytest.MonkeyPatch
+) -> None:
+    limits.setattr(_blocks, "LARGE_BYTES", 0)
+    limits.setattr(_blocks, "LARGE_BLOCK_BYTES", cached)
+    check(algorithm, PROBLEMS[name])
+    if cached == 1 and name == "thin_output_strided":
+        assert "scan" in check_structure(algorithm, PROBLEMS[name], Pass.FORWARD)
+        assert "scan" in check_structure(algorithm, PROBLEMS[name], Pass.KERNEL_GRAD)
 
 
 @by_dtype

@@ -244,6 +244,9 @@ CHOICES = [
     # FFT spares products of a few samples as little as Winograd does.
     ((8, 7, 7, 64), (15, 15, 64, 64), {"padding": 14}, "gemm"),
     ((8, 28, 28, 64), (15, 15, 64, 64), {"padding": 7}, "fft"),
+    # Kernel gradients of large groups: up to so many products they go block by block.
+    ((2, 112, 112, 128), (7, 7, 16, 128), {"groups": 8}, ("gemm", "gemm", "outer")),
+    ((2, 112, 112, 136), (7, 7, 17, 136), {"groups": 8}, ("gemm", "gemm", "gemm")),
     # With many channels on both sides a matrix product pays for its patches, and compiles sooner.
     ((16, 28, 28, 16), (3, 3, 16, 32), {"strides": 2}, ("outer", "gemm", "gemm")),
     ((8, 28, 28, 16), (3, 3, 16, 40), {"strides": 2}, "gemm"),

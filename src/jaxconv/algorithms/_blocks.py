@@ -90,6 +90,18 @@ def large_blocks(problem: ConvProblem) -> Blocks:
     return plan_blocks(problem, sum(array_bytes(problem)) // rows, LARGE_BLOCK_BYTES)
 
 
+def image_blocks(problem: ConvProblem) -> Blocks:
+    """Images at a time whose residue classes, copies of x or y, stay in cache, or all of them.
+
+    Classes of x took 0.73 of the time (52 random passes of an x of 16 to 79 MB, 0.34 to 1.16, 2026-11-30, AMD
+    EPYC Zen 4, AVX-512).
+    """
+    strided = any(w.stride > 1 or w.base_dilation > 1 for w in problem.windows)
+    if not strided or not is_large(problem):
+        return one_block(problem, padded=False)
+    return plan_images(problem, sum(array_bytes(problem)) // problem.sized().batch, LARGE_BLOCK_BYTES)
+
+
 def array_bytes(problem: ConvProblem) -> tuple[int, int]:
     """Bytes of x and of y in the accumulator's dtype."""
     sized, size = problem.sized(), accumulator(problem).itemsize

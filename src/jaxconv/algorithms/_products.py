@@ -47,18 +47,14 @@ from ._bands import (
     sum_bands,
 )
 from ._blocks import (
-    LARGE_BLOCK_BYTES,
     Blocks,
-    array_bytes,
     block_limit,
     block_problem,
     forward_in_blocks,
+    image_blocks,
     input_grad_in_blocks,
-    is_large,
     kernel_grad_in_blocks,
-    one_block,
     plan_blocks,
-    plan_images,
 )
 
 ChooseOutputs: TypeAlias = Callable[[ConvProblem], int]
@@ -92,7 +88,7 @@ def forward(problem: ConvProblem, x: Array, w: Array, choose: ChooseOutputs) -> 
     def step(part: ConvProblem, x: Array) -> Array:
         return input_grad_by_phases(part.input_adjoint(), x, w, functools.partial(scatter, choose))
 
-    return forward_in_blocks(problem, phase_blocks(problem), x, step)
+    return forward_in_blocks(problem, image_blocks(problem), x, step)
 
 
 def input_grad(problem: ConvProblem, g: Array, w: Array, choose: ChooseOutputs) -> Array:
@@ -112,18 +108,7 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array, choose: ChooseOutputs)
         dw = kernel_grad_by_phases(part.input_adjoint(), g, x, functools.partial(correlate, choose))
         return flip_and_swap(dw, 1)
 
-    return kernel_grad_in_blocks(problem, phase_blocks(problem), x, g, step)
-
-
-def phase_blocks(problem: ConvProblem) -> Blocks:
-    """Images at a time whose residue classes, copies of x, stay in cache, or all of them.
-
-    They took 0.73 of the time (52 random passes of an x of 16 to 79 MB, 0.34 to 1.16, 2026-11-30, AMD EPYC
-    Zen 4, AVX-512).
-    """
-    if max(problem.strides, default=1) == 1 or not is_large(problem):
-        return one_block(problem, padded=False)
-    return plan_images(problem, sum(array_bytes(problem)) // problem.sized().batch, LARGE_BLOCK_BYTES)
+    return kernel_grad_in_blocks(problem, image_blocks(problem), x, g, step)
 
 
 def takes_output(problem: ConvProblem, pass_: Pass) -> bool:

@@ -15,6 +15,7 @@ from jax import Array
 
 from .._patches import flip_and_swap, forward_by_phases, kernel_grad_by_phases, zeros
 from .._problem import ConvProblem, Pass
+from ._blocks import image_blocks, kernel_grad_in_blocks, one_block
 from ._stages import apart
 
 # Phases with more taps together are not fused with their interleaving: 25 took 2 to 4 times as long in one
@@ -30,6 +31,9 @@ class Algorithm:
 
     `forward(problem, x, w)` and `kernel_grad(problem, x, g)` get dense problems with no empty array;
     `input_grad(problem, g, w)` may be left out. With `takes_dilated_input` the passes get every problem.
+    With `phases_in_blocks` the phases of a large kernel gradient take a few images at a time: 0.71 of the
+    time, and a fifth of the memory (43 random passes, 0.33 to 1.33; 2026-11-30, AMD EPYC Zen 4, AVX-512).
+    Groups that take turns are left alone: two took 2.7 times as long.
     `supports` gives None, or the reason why the algorithm cannot run a pass.
     """
 
@@ -39,6 +43,7 @@ class Algorithm:
     kernel_grad: PassFunction
     input_grad: PassFunction | None = None
     takes_dilated_input: bool = False
+    phases_in_blocks: Callable[[ConvProblem], bool] = lambda problem: False
 
     def run(self, problem: ConvProblem, pass_: Pass, a: Array, b: Array) -> Array:
         """The pass's result in its own dtype; (a, b) is (x, w), (g, w) or (x, g)."""
@@ -56,10 +61,18 @@ class Algorithm:
             function = apart(function, static_argnums=(0,))
         return by_phases(problem, a, b, function)
 
+    def kernel_grad_of(self, problem: ConvProblem, x: Array, g: Array) -> Array:
+        def step(part: ConvProblem, x: Array, g: Array) -> Array:
+            return self.dense_or_phases(part, x, g, self.kernel_grad, kernel_grad_by_phases)
+
+        by_images = self.phases_in_blocks(problem) and not problem.is_dense
+        blocks = image_blocks(problem) if by_images else one_block(problem, padded=False)
+        return kernel_grad_in_blocks(problem, blocks, x, g, step)
+
 
 def _compute(algorithm: Algorithm, problem: ConvProblem, pass_: Pass, a: Array, b: Array) -> Array:
     if pass_ is Pass.KERNEL_GRAD:
-        dw = algorithm.dense_or_phases(problem, a, b, algorithm.kernel_grad, kernel_grad_by_phases)
+        dw = algorithm.kernel_grad_of(problem, a, b)
         return dw.astype(problem.w_dtype)
     if pass_ is Pass.FORWARD:
         y = algorithm.dense_or_phases(problem, a, b, algorithm.forward, forward_by_phases)

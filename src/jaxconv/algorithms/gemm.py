@@ -111,4 +111,6 @@ def supports(problem: ConvProblem, pass_: Pass) -> str | None:
     return None
 
 
-ALGORITHM = Algorithm("gemm", supports, forward, kernel_grad, input_grad)
+ALGORITHM = Algorithm(
+    "gemm", supports, forward, kernel_grad, input_grad, phases_in_blocks=lambda problem: problem.groups == 1
+)

@@ -70,4 +70,4 @@ def supports(problem: ConvProblem, pass_: Pass) -> str | None:
     return f"outer writes out every channel and tap of a row, at most {MAX_ROW_TERMS}, got {terms}"
 
 
-ALGORITHM = Algorithm("outer", supports, forward, correlate_outer_products)
+ALGORITHM = Algorithm("outer", supports, forward, correlate_outer_products, phases_in_blocks=lambda _: True)
