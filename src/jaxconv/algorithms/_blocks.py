@@ -109,8 +109,9 @@ def array_bytes(problem: ConvProblem) -> tuple[int, int]:
 
 
 def one_block(problem: ConvProblem, padded: bool = True) -> Blocks:
-    """All of x and y."""
-    return Blocks(problem.batch, problem.output_size[0], (1, 1), padded)
+    """All of x and y, which may have no spatial axis."""
+    rows, *_ = *problem.output_size, 1
+    return Blocks(problem.batch, rows, (1, 1), padded)
 
 
 def even_part(size: int, parts: int) -> int:
