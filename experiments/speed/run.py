@@ -29,7 +29,7 @@ except ImportError:  # the bar comes with the `bench` extra; the figures do not 
 
 NO_MATCH = "No name, pass and type match these expressions; the names are in src/jaxconv/_workloads.py."
 GROUP = 12  # jobs whose data and programs are held at once
-SETS = ("full", "quick", "unseen", "fresh", "ends", "small", "wide", "reports", "all")
+SETS = ("full", "quick", "unseen", "fresh", "ends", "small", "wide", "large", "reports", "all")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -17,6 +17,7 @@ SETS = {
     "`ends`": "ends",
     "`small`": "small",
     "`wide`": "wide",
+    "`large`": "large",
 }
 # Where Winograd runs; the benchmark's own count begins at 2, the limit of the others.
 MOST_ERROR = 8.0

@@ -22,9 +22,9 @@ def compiler_options(*, heap_bytes: int = HEAP_BYTES) -> dict[str, int]:
     bit, the bytes nearly so.
 
     Only the outermost `jax.jit` takes options. Where a framework compiles the step, the environment sets
-    them for the whole process: `XLA_FLAGS=--xla_multiheap_size_constraint_per_heap=16777216`. Huge pages save
-    as much without options, `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`, where glibc is 2.35 or newer and Linux
-    gives them to programs that ask (`madvise` in `/sys/kernel/mm/transparent_hugepage/enabled`).
+    them for the whole process: `XLA_FLAGS=--xla_multiheap_size_constraint_per_heap=16777216`. Variables of
+    glibc save all faults without options, where the process may stay as large as it ever was:
+    `GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.arena_max=1`.
 
     Args:
         heap_bytes: Bytes of one heap, from 1 to 2**31 - 1. A larger array gets a heap of its own, and XLA
