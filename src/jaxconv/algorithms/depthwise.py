@@ -43,7 +43,7 @@ MAX_BORDER_TERMS = 160
 FUSED_TAPS, FEW_LANES, MOST_FUSED_TAPS = 10, 16, 32
 # Bytes that they read of x and w for one output, for the L1 cache to hold, and the taps, at least, that are
 # worth it: 0.87 of the time of ten (48 random layers of 344 to 1,024 lanes), of more lanes 1.0 to 1.2
-# (2026-11-30, AMD EPYC Zen 4, AVX-512, as what follows).
+# (2026-11-30, AMD EPYC Zen 4, AVX-512).
 FUSED_BYTES, LEAST_FUSED_TAPS = 24 << 10, 3
 # Copies of g, at most, that a kernel gradient makes for the input channels of a group; more are broadcast, as
 # x is for output channels: 0.55 to 0.75 of the time of copies of x, 0.8 of five or more of g, 1.1 to 1.3 of
