@@ -22,6 +22,7 @@ by_pass = pytest.mark.parametrize("which", Pass, ids=lambda which: which.value)
 by_dtype = pytest.mark.parametrize(
     "dtype", ["bfloat16", "float16", "float64", "int8", "uint8", "int32", "complex64"]
 )
+on_cpu_cache = pytest.mark.skipif(jax.default_backend() != "cpu", reason="what a CPU's cache asks for")
 by_spoil = pytest.mark.parametrize("spoil", [np.nan, np.inf])
 Description = tuple[tuple[int, ...], tuple[int, ...], int, dict[str, Any]]
 
@@ -182,7 +183,7 @@ def test_rows_of_taps_in_a_loop(limits: pytest.MonkeyPatch) -> None:
         check(ALGORITHM, PROBLEMS[name])
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU's cache asks for blocks of images")
+@on_cpu_cache
 @pytest.mark.parametrize("cached", [1, 8000])
 def test_kernel_gradients_in_blocks_of_images(limits: pytest.MonkeyPatch, cached: int) -> None:
     limits.setattr(_lane_plan, "WHOLE_BYTES", 0)
@@ -196,7 +197,7 @@ def test_kernel_gradients_in_blocks_of_images(limits: pytest.MonkeyPatch, cached
     assert "scan" in check_structure(ALGORITHM, SIX_IMAGES, Pass.KERNEL_GRAD)
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU's cache asks for blocks of sums")
+@on_cpu_cache
 @pytest.mark.parametrize("cached", [1, 20000])
 def test_forward_sums_in_blocks(limits: pytest.MonkeyPatch, cached: int) -> None:
     limits.setattr(_blocks, "LARGE_BYTES", 0)
@@ -209,7 +210,7 @@ def test_forward_sums_in_blocks(limits: pytest.MonkeyPatch, cached: int) -> None
     assert "scan" in check_structure(ALGORITHM, summed, Pass.FORWARD)
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only a CPU's cache asks for rows of images")
+@on_cpu_cache
 @pytest.mark.parametrize("cached", [1, 3000])
 def test_kernel_gradients_in_rows_of_images(limits: pytest.MonkeyPatch, cached: int) -> None:
     limits.setattr(depthwise, "READ_BYTES", 0)
@@ -228,13 +229,13 @@ def test_sums_of_large_arrays_take_the_memory_of_a_block(which: Pass) -> None:
     assert temporary_bytes(ALGORITHM, problem, which) <= 0.4 * problem.io_bytes()
 
 
+@on_cpu_cache
 @pytest.mark.parametrize(
     ("lanes", "taps"),
     [(16, 32), (17, 10), (306, 10), (308, 9), (614, 5), (616, 4), (1024, 3), (1028, 10)],
 )
 def test_the_l1_cache_holds_what_a_sum_reads(lanes: int, taps: int) -> None:
-    if jax.default_backend() == "cpu":
-        assert depthwise.fused_taps(lanes, 4) == taps
+    assert depthwise.fused_taps(lanes, 4) == taps
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
 """How kernel gradients on lanes are cut into sums: where images, columns and terms part."""
 
-import jax
 import pytest
 
 from jaxconv._window import Window
 from jaxconv.algorithms import _lane_plan
-
-only_on_cpus = pytest.mark.skipif(jax.default_backend() != "cpu", reason="a CPU's cache")
+from test_depthwise import on_cpu_cache
 
 
 def windows(size: int, taps: int, stride: int, rank: int) -> list[Window]:
@@ -19,7 +17,7 @@ def lanes_of(x: int, g: int) -> _lane_plan.Lanes:
     return (x, 1), (x, g // x)
 
 
-@only_on_cpus
+@on_cpu_cache
 @pytest.mark.parametrize(("channels", "terms"), [(480, 28), (384, 28), (256, 16), (512, 10), (1024, 10)])
 def test_columns_that_share_sets_of_the_cache_are_fewer(channels: int, terms: int) -> None:
     assert _lane_plan.column_terms(((channels,), (channels,)), 4) == terms
@@ -28,7 +26,7 @@ def test_columns_that_share_sets_of_the_cache_are_fewer(channels: int, terms: in
     assert _lane_plan.column_terms(outer, 4) == max(16, terms)
 
 
-@only_on_cpus
+@on_cpu_cache
 @pytest.mark.parametrize(
     ("batch", "size", "channels", "outputs", "taps", "stride", "rank", "images"),
     [

@@ -1,6 +1,5 @@
 """Outer: every pass against the oracle, in one sum and many, lanes padded or not, whole and in blocks."""
 
-import jax
 import pytest
 
 from jaxconv._problem import Pass, make_problem
@@ -14,6 +13,7 @@ from test_depthwise import (
     by_spoil,
     check,
     check_structure,
+    on_cpu_cache,
     problem_and_data,
     temporary_bytes,
 )
@@ -49,7 +49,7 @@ def test_values_block_by_block(name: str, limits: pytest.MonkeyPatch) -> None:
     check(ALGORITHM, PROBLEMS[name])
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="blocks for a CPU's cache")
+@on_cpu_cache
 @pytest.mark.parametrize("cached", [1, 3000], ids=["rows", "images"])
 @pytest.mark.parametrize("name", ["strided", "transposed", "groups", "groups_strided", "volume"])
 def test_large_arrays_go_block_by_block(name: str, cached: int, limits: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from test_depthwise import (
     by_spoil,
     check,
     check_structure,
+    on_cpu_cache,
     operand_shapes,
     problem_and_data,
 )
@@ -92,7 +93,7 @@ def test_values_block_by_block(
         assert "scan" in check_structure(algorithm, PROBLEMS[name], Pass.FORWARD)
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="blocks for a CPU's cache")
+@on_cpu_cache
 @by_algorithm
 @pytest.mark.parametrize("cached", [1, 8000], ids=["one", "several"])
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_no_pass_of_a_small_map_transposes_the_kernel(name: str, which: Pass) ->
     assert "rev" in {e.primitive.name for e in equations(traced(larger, which).jaxpr.jaxpr)}
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="blocks for a CPU's cache")
+@on_cpu_cache
 @by_pass
 def test_a_block_outweighs_the_kernel(which: Pass) -> None:
     """Both have 7.2 MB of patches, two blocks; the kernels have 9.4 and 0.15 MB."""
@@ -184,7 +185,7 @@ def test_a_matrix_holds_no_more_rows_of_taps_than_xla_copies_in_one_loop(rows: i
     assert [e.primitive.name for e in found].count("dot_general") == len(parts) == -(-rows // 8)
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="blocks for a CPU's cache")
+@on_cpu_cache
 @by_pass
 @pytest.mark.parametrize(("batch", "has_loop"), [(4, False), (6, True)])
 def test_a_large_input_is_not_padded_whole_for_one_product(batch: int, has_loop: bool, which: Pass) -> None:

@@ -62,8 +62,8 @@ VECTOR_LANES, LEAST_LANES = 8, 4
 # by block: whole images of 112 x 112 took 2 to 5 times as long.
 BLOCK_BYTES = 3 << 20
 # Times that an x is larger than y, from which a large one is read block by block: 0.39 of the time (30 random
-# layers, 0.2 to 1.2); with a larger y mostly 1.2 times as long (80, 0.4 to 2.9; 2026-11-30, AMD EPYC Zen 4,
-# AVX-512).
+# layers, 0.2 to 1.2), of an x of 11 to 13 MB 0.82 (19); with a larger y mostly 1.2 times as long (80, 0.4 to
+# 2.9; 2026-11-30, AMD EPYC Zen 4, AVX-512).
 LARGER = 2
 
 
@@ -188,7 +188,7 @@ def correlate_outer_products(problem: ConvProblem, x: Array, g: Array) -> Array:
 def gradient_blocks(problem: ConvProblem) -> Blocks:
     """Blocks of a kernel gradient: of large groups, and of dense sums that are left to be added up.
 
-    Large groups took 0.2 to 1.1 times as long as in one block (48 layers, 2026-11-30, AMD EPYC Zen 4,
+    Large groups took 0.3 to 1.3 times as long as in one block (48 layers, 2026-11-30, AMD EPYC Zen 4,
     AVX-512).
     """
     if problem.groups > 1 and is_large(problem):
