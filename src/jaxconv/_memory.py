@@ -18,8 +18,9 @@ def compiler_options(*, heap_bytes: int = HEAP_BYTES) -> dict[str, int]:
     XLA puts all temporaries of a program, the activations kept for the backward pass among them, into one
     allocation, made anew in every call. One of more than 32 MB glibc takes from the system and gives back
     each time, and each of its pages costs a page fault: a sixth to a third of a step with 100 to 160 MB of
-    temporaries. Several heaps of `heap_bytes` stay with the process, all of 55 MB in one network's step, three
-    quarters of 161 and a fifth of 101 in two others'. Results are the same bit for bit, the bytes nearly so.
+    temporaries. Several heaps of `heap_bytes` stay with the process: all of 55 MB in one network's step,
+    three quarters of 161 and a fifth of 101 in two others'. Results are the same bit for bit, the bytes
+    nearly so.
 
     Only the outermost `jax.jit` takes options. Where a framework compiles the step, the environment sets
     them for the whole process: `XLA_FLAGS=--xla_multiheap_size_constraint_per_heap=16777216`. Variables of
