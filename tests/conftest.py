@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from interpreter import HAS_OLD_EMITTERS
+from jaxconv import _cpu_cache
 
 # Most of the time goes into compiling small programs that run once, and LLVM's optimizations would double it.
 CHEAP = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
@@ -68,6 +69,20 @@ def strict_jax(request: pytest.FixtureRequest) -> Iterator[None]:
         jax.numpy_rank_promotion("raise"),
     ):
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def measured_cache() -> Iterator[None]:
+    """The last-level cache that limits were measured beside, whatever the machine has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_cpu_cache, "last_level_bytes", lambda: _cpu_cache.MEASURED_BYTES)
+        yield
+
+
+@pytest.fixture
+def large_cache(limits: pytest.MonkeyPatch) -> None:
+    """A last-level cache of 480 MB."""
+    limits.setattr(_cpu_cache, "last_level_bytes", lambda: 480 << 20)
 
 
 @pytest.fixture

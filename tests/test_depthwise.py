@@ -211,6 +211,23 @@ def test_forward_sums_in_blocks(limits: pytest.MonkeyPatch, cached: int) -> None
 
 
 @on_cpu_cache
+@pytest.mark.usefixtures("large_cache")
+@pytest.mark.parametrize(
+    ("batch", "size", "channels", "in_blocks"),
+    [
+        (2, 112, 192, False),  # 38 MB, and 21 of a padded x
+        (40, 28, 192, True),  # 48 MB, but a padded x of 35 is fresh memory in every call
+        (2, 576, 192, True),  # 509 MB
+    ],
+)
+def test_a_large_cache_holds_more_of_x_and_y(batch: int, size: int, channels: int, in_blocks: bool) -> None:
+    problem, _ = make_problem(
+        (batch, size, size, channels), (7, 7, 1, channels), "float32", "float32", groups=channels
+    )
+    assert depthwise.is_beyond_caches(problem) is in_blocks
+
+
+@on_cpu_cache
 @pytest.mark.parametrize("cached", [1, 3000])
 def test_kernel_gradients_in_rows_of_images(limits: pytest.MonkeyPatch, cached: int) -> None:
     limits.setattr(depthwise, "READ_BYTES", 0)

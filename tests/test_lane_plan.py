@@ -50,6 +50,15 @@ def test_whole_batches_are_summed_over_where_rows_of_taps_read_little(
     assert _lane_plan.summed_at_once(axes, lanes, batch, each)[0] == images
 
 
+@on_cpu_cache
+@pytest.mark.usefixtures("large_cache")
+@pytest.mark.parametrize(("batch", "images"), [(13, 13), (14, 1)])  # three rows read 125 and 135 MB
+def test_a_large_cache_holds_more_of_what_rows_of_taps_read(batch: int, images: int) -> None:
+    each = 56 * 56 * 128 * 4
+    lanes = (128,), (128,)
+    assert _lane_plan.summed_at_once(windows(56, 3, 1, 2), lanes, batch, (each, each))[0] == images
+
+
 @pytest.mark.parametrize(("lanes", "images"), [(((16,), (16,)), 4), (((8,), (8,)), 8), (lanes_of(16, 32), 8)])
 def test_fewer_columns_of_many_shared_lanes_are_folded(lanes: _lane_plan.Lanes, images: int) -> None:
     assert _lane_plan.folded_images(windows(8, 3, 1, 2), lanes, 8, 16) == images

@@ -28,7 +28,7 @@ DEVICE_BYTES = 256 << 20
 ROW_CHANNELS = 16
 # Bytes of x and y from which they go block by block where several sums read them in turn, and of such a
 # block: depthwise sums took 0.68 of the time (61 random passes, 0.35 to 1.2), from 8 to 16 MB 0.8 to 1.3
-# times as long (40 layers; 2026-11-30, AMD EPYC Zen 4, AVX-512).
+# times as long (40 layers; 2026-11-30, AMD EPYC Zen 4, AVX-512, with a last-level cache of 32 MB).
 LARGE_BYTES, LARGE_BLOCK_BYTES = 16 << 20, 4 << 20
 
 
@@ -79,9 +79,9 @@ def plan_images(problem: ConvProblem, image_bytes: int, block_bytes: int) -> Blo
     return Blocks(images, rows, (-(-problem.batch // images), 1), padded=False)
 
 
-def is_large(problem: ConvProblem) -> bool:
-    """Whether no cache of a CPU holds x and y from one sum to the next."""
-    return jax.default_backend() == "cpu" and sum(array_bytes(problem)) > LARGE_BYTES
+def is_large(problem: ConvProblem, times: float = 1) -> bool:
+    """Whether no cache of a CPU, so many times that of the measurements, holds x and y from sum to sum."""
+    return jax.default_backend() == "cpu" and sum(array_bytes(problem)) > times * LARGE_BYTES
 
 
 def large_blocks(problem: ConvProblem) -> Blocks:
