@@ -72,17 +72,17 @@ def strict_jax(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def measured_cache() -> Iterator[None]:
-    """The last-level cache that limits were measured beside, whatever the machine has."""
+def measured_caches() -> Iterator[None]:
+    """The caches that limits were measured on, whatever the machine has."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_cpu_cache, "last_level_bytes", lambda: _cpu_cache.MEASURED_BYTES)
+        patch.setattr(_cpu_cache, "level_bytes", lambda: _cpu_cache.MEASURED_BYTES)
         yield
 
 
 @pytest.fixture
-def large_cache(limits: pytest.MonkeyPatch) -> None:
-    """A last-level cache of 480 MB."""
-    limits.setattr(_cpu_cache, "last_level_bytes", lambda: 480 << 20)
+def large_caches(limits: pytest.MonkeyPatch) -> None:
+    """48 KB in the first level and 480 MB in the last."""
+    limits.setattr(_cpu_cache, "level_bytes", lambda: (48 << 10, 480 << 20))
 
 
 @pytest.fixture

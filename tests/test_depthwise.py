@@ -211,7 +211,7 @@ def test_forward_sums_in_blocks(limits: pytest.MonkeyPatch, cached: int) -> None
 
 
 @on_cpu_cache
-@pytest.mark.usefixtures("large_cache")
+@pytest.mark.usefixtures("large_caches")
 @pytest.mark.parametrize(
     ("batch", "size", "channels", "in_blocks"),
     [
@@ -252,6 +252,13 @@ def test_sums_of_large_arrays_take_the_memory_of_a_block(which: Pass) -> None:
     [(16, 32), (17, 10), (306, 10), (308, 9), (614, 5), (616, 4), (1024, 3), (1028, 10)],
 )
 def test_the_l1_cache_holds_what_a_sum_reads(lanes: int, taps: int) -> None:
+    assert depthwise.fused_taps(lanes, 4) == taps
+
+
+@on_cpu_cache
+@pytest.mark.usefixtures("large_caches")
+@pytest.mark.parametrize(("lanes", "taps"), [(460, 10), (461, 9), (1536, 3), (1537, 10)])
+def test_a_larger_l1_cache_holds_more(lanes: int, taps: int) -> None:
     assert depthwise.fused_taps(lanes, 4) == taps
 
 

@@ -27,6 +27,13 @@ def test_columns_that_share_sets_of_the_cache_are_fewer(channels: int, terms: in
 
 
 @on_cpu_cache
+@pytest.mark.usefixtures("large_caches")
+@pytest.mark.parametrize(("channels", "terms"), [(384, 28), (256, 24), (512, 12), (1024, 10)])
+def test_a_larger_l1_cache_holds_more_columns(channels: int, terms: int) -> None:
+    assert _lane_plan.column_terms(((channels,), (channels,)), 4) == terms
+
+
+@on_cpu_cache
 @pytest.mark.parametrize(
     ("batch", "size", "channels", "outputs", "taps", "stride", "rank", "images"),
     [
@@ -51,7 +58,7 @@ def test_whole_batches_are_summed_over_where_rows_of_taps_read_little(
 
 
 @on_cpu_cache
-@pytest.mark.usefixtures("large_cache")
+@pytest.mark.usefixtures("large_caches")
 @pytest.mark.parametrize(("batch", "images"), [(13, 13), (14, 1)])  # three rows read 125 and 135 MB
 def test_a_large_cache_holds_more_of_what_rows_of_taps_read(batch: int, images: int) -> None:
     each = 56 * 56 * 128 * 4

@@ -1,4 +1,4 @@
-"""The last-level cache of the CPU at hand: how much of x and y it holds from one sum to the next."""
+"""The caches of the CPU at hand: how much they hold beside those that limits in bytes were measured on."""
 
 from __future__ import annotations
 
@@ -6,22 +6,28 @@ import contextlib
 import functools
 from pathlib import Path
 
-# The cache beside which limits in bytes were measured: two cores of an AMD EPYC Zen 4.
-MEASURED_BYTES = 32 << 20
+# The first and the last level of those: an AMD EPYC Zen 4.
+MEASURED_BYTES = 32 << 10, 32 << 20
 # Where Linux describes the caches of the first core.
-CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+FOLDER = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 @functools.cache
-def last_level_bytes() -> int:
-    """Bytes of the largest cache of the first core, as Linux has them; elsewhere MEASURED_BYTES."""
+def level_bytes() -> tuple[int, int]:
+    """Bytes of the first and the last cache for data, as Linux has them; elsewhere MEASURED_BYTES."""
     sizes = []
-    for file in CACHES.glob("index*/size"):
+    for cache in FOLDER.glob("index*"):
         with contextlib.suppress(OSError, ValueError):
-            sizes.append(int(file.read_text().strip().removesuffix("K")) << 10)
-    return max(sizes, default=MEASURED_BYTES)
+            if (cache / "type").read_text().strip() != "Instruction":
+                sizes.append(int((cache / "size").read_text().strip().removesuffix("K")) << 10)
+    return (min(sizes), max(sizes)) if sizes else MEASURED_BYTES
 
 
-def cache_times() -> float:
-    """How many times MEASURED_BYTES the cache at hand is; 1 if it is smaller, where nothing was measured."""
-    return max(1, last_level_bytes() / MEASURED_BYTES)
+def first_level_times() -> float:
+    """How many times the measured one the first level is; 1 if it is smaller, where nothing was measured."""
+    return max(1, level_bytes()[0] / MEASURED_BYTES[0])
+
+
+def last_level_times() -> float:
+    """The same of the last level."""
+    return max(1, level_bytes()[1] / MEASURED_BYTES[1])

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from .._cpu_cache import cache_times
+from .._cpu_cache import last_level_times
 from .._patches import Tap, all_taps
 from .._window import Window
 from ._lane_sums import cached_terms
@@ -33,7 +33,8 @@ MAX_COLUMN_TERMS, LEAST_COLUMN_TERMS, LEAST_PRODUCT_TERMS = 28, 10, 16
 # and g share lanes and all rows together read at most the third, these took 0.6 of the time (25 layers, 0.45
 # to 1.0; lines and groups of more products 1.0 and 1.1, 2026-11-30).
 WHOLE_BYTES, CACHED_BYTES, READ_BYTES = 10 << 20, 3 << 20, 40 << 20
-# A larger last-level cache holds more of the third, so many times at most.
+# A larger last-level cache holds more of the third, so many times at most: 0.70 of the time (21 layers of 16
+# to 42 MB beside one of 480 MB, 0.36 to 1.07, the same day, Intel Xeon).
 MOST_TIMES = 3
 # Terms of all rows together that are written out: compile time grows with every one, to half a second.
 MAX_UNROLLED_TERMS = 384
@@ -57,7 +58,7 @@ def summed_at_once(
     """Images and output columns that are summed over at a time, one of x and of g taking `each_bytes`."""
     *rows, last = windows
     share = rows and lanes[0] == lanes[1] and isinstance(batch, int)
-    most = READ_BYTES * min(MOST_TIMES, cache_times())
+    most = READ_BYTES * min(MOST_TIMES, last_level_times())
     in_cache = share and batch * bytes_read(windows, each_bytes) <= most
     images = batch if in_cache else cached_images(batch, sum(each_bytes))
     if last.out_size <= MAX_COLUMNS:

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from .._cpu_cache import first_level_times
 from .._patches import Tap, all_taps
 
 # Partial sums of one fused sum that do not wait for one another.
 CHAINS = 4
-# Bytes of a CPU's L1 cache, and of one line in each of its sets.
+# Bytes of a measured CPU's L1 cache, and of one line in each of its sets.
 CACHE_BYTES, SET_BYTES = 32 << 10, 4 << 10
 
 
@@ -25,7 +26,7 @@ def cached_terms(lane_bytes: int) -> int:
     platforms hide such loads behind more threads.
     """
     shared = math.gcd(lane_bytes, SET_BYTES) if jax.default_backend() == "cpu" else 1
-    return CACHE_BYTES // 2 // shared
+    return int(CACHE_BYTES * first_level_times()) // 2 // shared
 
 
 def scale(x: Array, w: Array) -> Array:

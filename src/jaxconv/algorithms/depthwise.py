@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._cpu_cache import cache_times
+from .._cpu_cache import first_level_times, last_level_times
 from .._patches import Tap, all_taps
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
@@ -44,7 +44,8 @@ MAX_BORDER_TERMS = 160
 FUSED_TAPS, FEW_LANES, MOST_FUSED_TAPS = 10, 16, 32
 # Bytes that they read of x and w for one output, for the L1 cache to hold, and the taps, at least, that are
 # worth it: 0.87 of the time of ten (48 random layers of 344 to 1,024 lanes), of more lanes 1.0 to 1.2
-# (2026-11-30, AMD EPYC Zen 4, AVX-512).
+# (2026-11-30, AMD EPYC Zen 4, AVX-512). An L1 cache of 48 KB holds half as many again: 0.85 of the time of as
+# many as 24 KB hold (50 layers of as many lanes, the same day, Intel Xeon).
 FUSED_BYTES, LEAST_FUSED_TAPS = 24 << 10, 3
 # Bytes of a copy, at most, for which glibc, with what lies beside it, takes no fresh memory in every call: it
 # does from 32 MB on.
@@ -210,14 +211,14 @@ def is_beyond_caches(problem: ConvProblem) -> bool:
     sized = problem.sized()
     padded = sized.batch * math.prod(w.reach for w in sized.windows) * accumulator(problem).itemsize
     is_fresh = is_large(problem) and padded * problem.in_channels > KEPT_BYTES
-    return is_fresh or is_large(problem, cache_times())
+    return is_fresh or is_large(problem, last_level_times())
 
 
 def fused_taps(size: int, itemsize: int) -> int:
     """Taps of one fused sum of so many lanes over a padded input."""
     if size <= FEW_LANES:
         return MOST_FUSED_TAPS
-    held = FUSED_BYTES // (2 * size * itemsize)
+    held = int(FUSED_BYTES * first_level_times() / (2 * size * itemsize))
     is_held = jax.default_backend() == "cpu" and held >= LEAST_FUSED_TAPS
     return min(held, FUSED_TAPS) if is_held else FUSED_TAPS
 
