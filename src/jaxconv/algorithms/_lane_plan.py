@@ -33,8 +33,8 @@ MAX_COLUMN_TERMS, LEAST_COLUMN_TERMS, LEAST_PRODUCT_TERMS = 28, 10, 16
 # and g share lanes and all rows together read at most the third, these took 0.6 of the time (25 layers, 0.45
 # to 1.0; lines and groups of more products 1.0 and 1.1, 2026-11-30).
 WHOLE_BYTES, CACHED_BYTES, READ_BYTES = 10 << 20, 3 << 20, 40 << 20
-# A larger last-level cache holds more of the third, so many times at most: 0.70 of the time (21 layers of 16
-# to 42 MB beside one of 480 MB, 0.36 to 1.07, the same day, Intel Xeon).
+# A larger last-level cache holds more of the third, so many times at most: 0.68 of the time (13 layers of 16
+# to 42 MB beside one of 480 MB, 0.38 to 1.07, the same day, Intel Xeon).
 MOST_TIMES = 3
 # Terms of all rows together that are written out: compile time grows with every one, to half a second.
 MAX_UNROLLED_TERMS = 384

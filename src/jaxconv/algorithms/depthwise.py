@@ -205,8 +205,9 @@ def sum_padded(problem: ConvProblem, x: Array, w: Array) -> Array:
 def is_beyond_caches(problem: ConvProblem) -> bool:
     """Whether several sums over x and y wait for memory, or a padded copy of x is fresh memory in every call.
 
-    Beside a last-level cache of 480 MB sums of 17 to 58 MB took 0.69 of the time of blocks where that copy
-    stays with the process, 1.0 to 2.0 times it where it is fresh (62 layers, 2026-11-30, Intel Xeon).
+    Beside a last-level cache of 480 MB whole sums took 0.69 of the time of blocks (32 random layers of 17 to
+    57 MB, 0.49 to 1.74), with strides of two 0.89 (27), where the copy is fresh 1.4 to 2.0 (2026-11-30, Intel
+    Xeon).
     """
     sized = problem.sized()
     padded = sized.batch * math.prod(w.reach for w in sized.windows) * accumulator(problem).itemsize
