@@ -108,6 +108,12 @@ def array_bytes(problem: ConvProblem) -> tuple[int, int]:
     return math.prod(sized.input_shape) * size, math.prod(sized.output_shape) * size
 
 
+def padded_bytes(problem: ConvProblem, itemsize: int) -> int:
+    """Bytes of a padded copy of x."""
+    problem = problem.sized()
+    return problem.batch * math.prod(w.reach for w in problem.windows) * problem.in_channels * itemsize
+
+
 def one_block(problem: ConvProblem, padded: bool = True) -> Blocks:
     """All of x and y, which may have no spatial axis."""
     rows, *_ = *problem.output_size, 1

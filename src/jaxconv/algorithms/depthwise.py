@@ -26,7 +26,15 @@ from .._cpu_cache import first_level_times, last_level_times
 from .._patches import Tap, all_taps
 from .._problem import ConvProblem, Pass, accumulator
 from .._window import Window
-from ._blocks import Blocks, forward_in_blocks, is_large, kernel_grad_in_blocks, large_blocks, one_block
+from ._blocks import (
+    Blocks,
+    forward_in_blocks,
+    is_large,
+    kernel_grad_in_blocks,
+    large_blocks,
+    one_block,
+    padded_bytes,
+)
 from ._lane_plan import MAX_COLUMNS, READ_BYTES, Lanes, bytes_read, is_unrolled
 from ._lane_sums import add_up, by_tap, scale
 from ._lanes import image_bytes, tap_gradients
@@ -209,10 +217,8 @@ def is_beyond_caches(problem: ConvProblem) -> bool:
     57 MB, 0.49 to 1.74), with strides of two 0.89 (27), where the copy is fresh 1.4 to 2.0 (2026-11-30, Intel
     Xeon).
     """
-    sized = problem.sized()
-    padded = sized.batch * math.prod(w.reach for w in sized.windows) * accumulator(problem).itemsize
-    is_fresh = is_large(problem) and padded * problem.in_channels > KEPT_BYTES
-    return is_fresh or is_large(problem, last_level_times())
+    is_fresh = padded_bytes(problem, accumulator(problem).itemsize) > KEPT_BYTES
+    return is_large(problem, last_level_times()) or (is_large(problem) and is_fresh)
 
 
 def fused_taps(size: int, itemsize: int) -> int:

@@ -14,8 +14,6 @@ Cost: one multiply-add per pair that meets. Error: that of a plain sum.
 
 from __future__ import annotations
 
-import math
-
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -24,6 +22,7 @@ from .._problem import ConvProblem, Pass
 from .._window import Window
 from . import _products
 from ._bands import MAX_STACKED_ROWS, make_bands, patch_matrix
+from ._blocks import padded_bytes
 from ._groups import group_by_group
 from ._products import correlate_patches, multiply_patches, unmultiply_patches
 from ._record import Algorithm
@@ -75,9 +74,7 @@ def is_one_product(problem: ConvProblem) -> bool:
         return False
     if all(pad <= 0 for w in problem.windows for pad in (w.exact().lo, w.exact().hi)):
         return True
-    sized = problem.sized()
-    values = sized.batch * math.prod(w.reach for w in sized.windows) * sized.in_channels
-    return values * jnp.dtype(problem.x_dtype).itemsize <= PADDED_BYTES
+    return padded_bytes(problem, jnp.dtype(problem.x_dtype).itemsize) <= PADDED_BYTES
 
 
 def view_patches(problem: ConvProblem, x: Array) -> Array:
