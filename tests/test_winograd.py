@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -250,3 +251,16 @@ def test_reasons_of_refusal(name: str) -> None:
 def test_integers_are_refused() -> None:
     problem, _ = make_problem((1, 8, 8, 4), (3, 3, 4, 4), "int32", "int32")
     assert "fractions" in (ALGORITHM.supports(problem, Pass.FORWARD) or "")
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="how XLA copies on a CPU")
+@pytest.mark.parametrize("size", [(2, 16, 16), (1, 16, 16), (2, 8, 8, 8), (1, 8, 8, 8), (1, 64)], ids=str)
+def test_no_plane_is_copied_between_two_stages(size: tuple[int, ...]) -> None:
+    """The copies left are of the zeros in the branch that never runs, one for each product but the first."""
+    rank = len(size) - 1
+    problem, _ = make_problem((*size, 8), ((3,) * rank + (8, 8)), "float32", "float32")
+    function = jax.jit(lambda x, w: ALGORITHM.run(problem, Pass.FORWARD, x, w))
+    operands = (jnp.zeros(shape) for shape in (problem.input_shape, problem.kernel_shape))
+    program = function.lower(*operands).compile().as_text()
+    products = {1: 6, 2: 12, 3: 12}[rank]
+    assert len(re.findall(r"copy\S* = f32\S+ (?:copy|fusion)\(", program)) == products - 1

@@ -148,23 +148,38 @@ def from_planes(
 ) -> Array:
     """Sum up the products of one axis after another by `stage(axis, pieces)`.
 
-    `places[axis]` is the position of the next axis' products once those of `axis` are summed up.
+    `places[axis]` is the position of the next axis' products once those of `axis` are summed up. A stage
+    takes an array apart by itself: slices between two stages would be copies.
     """
+
+    def add_up(axis: int, products: Any) -> Array:
+        return stage(axis, products if axis == 0 else pieces_along(products, places[axis - 1]))
+
     pieces = []
     for rows in planes:
+        products: Any = rows
         for axis in range(rank - 1):
-            rows = pieces_along(separately(functools.partial(stage, axis), rows), places[axis])
-        pieces += rows if rank > 1 else pieces_along(rows[0], 0)
+            products = separately(functools.partial(add_up, axis), products)
+        pieces += pieces_along(products, places[rank - 2]) if rank > 1 else pieces_along(rows[0], 0)
     return stage(rank - 1, pieces)
 
 
-def planes_to_tiles(axes: Sequence[AxisTransform], planes: Planes) -> Array:
-    """Y: planes `[P..., n, (T, D)..., O]` to `[n, (T, step, D)..., O]`."""
-    cut = tables([axis.a for axis in axes], planes[0][0].dtype)
+def planes_to_tiles(axes: Sequence[AxisTransform], planes: Planes, shape: Sequence[int]) -> Array:
+    """Y: planes `[P, n T D, O]`, `shape` being (n, (T, D)...), to `[n, (T, step, D)..., O]`.
 
+    The first stage unfolds them: between two stages XLA would copy those of one image from one order of axes
+    to another, which are the same bytes.
+    """
+    cut = tables([axis.a for axis in axes], planes[0][0].dtype)
     at = tile_positions([axis.output_view for axis in axes])
+    between = [axis.products for axis in axes[1:-1]]
+
+    def unfold(piece: Array) -> Array:
+        part = (piece.shape[0] // math.prod(between),) if len(axes) > 1 else ()
+        return piece.reshape(*between, *part, *shape, piece.shape[-1])
 
     def stage(axis: int, pieces: list[Array]) -> Array:
+        pieces = list(map(unfold, pieces)) if axis == 0 else pieces
         return combine(cut[axis], pieces, len(axes) + at[axis])
 
     return from_planes(stage, len(axes), [0] * len(axes), planes)

@@ -70,7 +70,10 @@ def correlate(problem: ConvProblem, x: Array, w: Array, adjoint: bool) -> Array:
     row = plan.axes[0].out_step * plan.axes[0].dilation
 
     def put_block(i: Array, y: Array) -> Array:
-        tiles = planes_to_tiles(plan.axes, multiply_planes(problem, v(i), u(i), adjoint))
+        x_planes = v(i)
+        products = multiply_planes(problem, x_planes, u(i), adjoint)
+        shape = x_planes[0][0].shape[max(1, problem.rank - 1) : -1]
+        tiles = planes_to_tiles(plan.axes, products, shape)
         block = join_tiles(plan.output_views, tiles).astype(y.dtype)
         block = lax.slice(block, [0] * y.ndim, list(map(min, block.shape, y.shape)))
         return lax.dynamic_update_slice(y, block, plan.place(i, row, problem.rank))
@@ -152,7 +155,7 @@ def join_tiles(views: Sequence[View], y: Array) -> Array:
 
 
 def multiply_planes(problem: ConvProblem, v: Planes, u: Planes, adjoint: bool) -> Planes:
-    """V . U summed over C: `[P..., n, (T, D)..., C] [P..., C, O] -> [P..., n, (T, D)..., O]`.
+    """V . U summed over C: `[P..., n, (T, D)..., C] [P..., C, O] -> [P, n T D, O]`, flat.
 
     With `adjoint` U is `[P..., O, C]`.
     """
@@ -160,8 +163,7 @@ def multiply_planes(problem: ConvProblem, v: Planes, u: Planes, adjoint: bool) -
     def multiply(v: Array, u: Array) -> Array:
         flat_u = u.reshape(-1, *u.shape[-2:])
         flat_v = v.reshape(flat_u.shape[0], -1, v.shape[-1])
-        y = contract(problem, flat_v, flat_u, (((2,), (2 if adjoint else 1,)), ((0,), (0,))))
-        return y.reshape(*v.shape[:-1], y.shape[-1])
+        return contract(problem, flat_v, flat_u, (((2,), (2 if adjoint else 1,)), ((0,), (0,))))
 
     return side_by_side(lambda operands: jax.tree.map(multiply, *operands), (v, u))
 
