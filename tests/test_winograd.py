@@ -88,6 +88,14 @@ PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "volume": ((1, 5, 4, 5, 2), (3, 3, 2, 2, 3), {}),
     "many_channels": ((1, 4, 4, 16), (3, 3, 16, 24), {}),
     "rows_of_tiles": ((2, 23, 5, 3), (3, 3, 3, 4), {}),
+    "rows_strided": ((2, 29, 5, 3), (5, 3, 3, 4), {"strides": (2, 1)}),
+    "rows_dilated": ((1, 41, 5, 3), (3, 3, 3, 4), {"kernel_dilation": (2, 1)}),
+    "rows_input_dilated": (
+        (1, 14, 4, 3),
+        (5, 3, 3, 4),
+        {"input_dilation": (2, 1), "padding": ((2, 3), (1, 1))},
+    ),
+    "long_line": ((1, 250, 3), (3, 3, 4), {}),
     "groups": ((2, 9, 8, 9), (3, 3, 3, 6), {"groups": 3}),
     "groups_strided": ((2, 9, 10, 4), (5, 5, 2, 6), {"groups": 2, "strides": 2}),
 }
@@ -136,7 +144,15 @@ def small_blocks(limits: pytest.MonkeyPatch) -> Any:
 
 
 # Blocks of images, of rows of tiles and of channels.
-GRIDS = {"dilated": (2, 2, 1), "rows_of_tiles": (2, 3, 1), "many_channels": (1, 1, 24)}
+GRIDS = {
+    "dilated": (2, 2, 1),
+    "rows_of_tiles": (2, 3, 1),
+    "rows_strided": (2, 4, 1),
+    "rows_dilated": (1, 7, 1),
+    "rows_input_dilated": (1, 3, 1),
+    "long_line": (1, 3, 1),
+    "many_channels": (1, 1, 24),
+}
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -144,6 +160,21 @@ def test_blocks_join_without_seams(name: str, small_blocks: None) -> None:
     assert _winograd_plan.make_plan(problem_and_data(name)[0], Pass.FORWARD).grid == GRIDS[name]
     for got, expected in run_and_expect(name):
         np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["rows_of_tiles", "rows_strided", "rows_dilated", "long_line"])
+def test_no_rows_behind_those_of_the_output(name: str, small_blocks: None) -> None:
+    """A y of whole blocks would be cut, which is a copy of it."""
+    problem, _, (x, w, _) = problem_and_data(name)
+    found = equations(jax.make_jaxpr(lambda x, w: ALGORITHM.run(problem, Pass.FORWARD, x, w))(x, w).jaxpr)
+    batch, height, *others = problem.output_shape
+    rows = [
+        v.aval.shape[1]
+        for e in found
+        for v in e.outvars
+        if v.aval.ndim == problem.rank + 2 and (v.aval.shape[0], *v.aval.shape[2:]) == (batch, *others)
+    ]
+    assert max(rows) == height
 
 
 @pytest.mark.parametrize(

@@ -40,11 +40,16 @@ class Plan:
     def output_views(self) -> tuple[View, ...]:
         return tuple(a.output_view for a in self.axes)
 
-    def place(self, i: Array, row: int, rank: int) -> tuple[Array, ...]:
-        """Where block i starts in an array `[N, *S, O]` whose rows of tiles are `row` samples high."""
+    def place(self, i: Array, row: int, rank: int, last: int | None = None) -> tuple[Array, ...]:
+        """Where block i starts in an array `[N, *S, O]` whose rows of tiles are `row` samples high.
+
+        With `last` no block starts behind that sample.
+        """
         _, row_blocks, channel_blocks = self.grid
         image = i // (row_blocks * channel_blocks) * self.images
         first = i // channel_blocks % row_blocks * (self.rows * row)
+        if last is not None:
+            first = jnp.minimum(first, last)
         return (image, first, *(jnp.zeros_like(i),) * (rank - 1), i % channel_blocks * self.channels)
 
 

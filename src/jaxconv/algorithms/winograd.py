@@ -58,7 +58,12 @@ def input_grad(problem: ConvProblem, g: Array, w: Array) -> Array:
 def correlate(problem: ConvProblem, x: Array, w: Array, adjoint: bool) -> Array:
     """The forward pass; with `adjoint`, w is `[*K, O, C]` and read flipped and exchanged (T8)."""
     plan, dtype = make_plan(problem, Pass.FORWARD), accumulator(problem)
-    read = block_reader(plan, plan.input_views, x, problem.in_channels, dtype)
+    (height, *others), window = problem.output_size, problem.windows[0]
+    row = plan.axes[0].out_step * plan.axes[0].dilation
+    # The last block of rows ends where y does: one that reached further would leave y to be cut out of more.
+    last = height - plan.rows * row if plan.grid[1] > 1 and window.base_dilation == 1 else None
+    last_read = None if last is None else last * window.stride
+    read = block_reader(plan, plan.input_views, x, problem.in_channels, dtype, last_read)
 
     def read_kernel(i: Array) -> Array:
         first = i % plan.grid[2] * plan.channels
@@ -67,7 +72,6 @@ def correlate(problem: ConvProblem, x: Array, w: Array, adjoint: bool) -> Array:
 
     v = once(lambda i: tiles_to_planes(plan.input_views, read(i)), plan.grid[2] > 1)
     u = once(lambda i: taps_to_planes(plan.axes, read_kernel(i), adjoint), plan.grid[2] == 1)
-    row = plan.axes[0].out_step * plan.axes[0].dilation
 
     def put_block(i: Array, y: Array) -> Array:
         x_planes = v(i)
@@ -76,10 +80,9 @@ def correlate(problem: ConvProblem, x: Array, w: Array, adjoint: bool) -> Array:
         tiles = planes_to_tiles(plan.axes, products, shape)
         block = join_tiles(plan.output_views, tiles).astype(y.dtype)
         block = lax.slice(block, [0] * y.ndim, list(map(min, block.shape, y.shape)))
-        return lax.dynamic_update_slice(y, block, plan.place(i, row, problem.rank))
+        return lax.dynamic_update_slice(y, block, plan.place(i, row, problem.rank, last))
 
-    height, *others = problem.output_size
-    computed = height if plan.grid[1] == 1 else plan.grid[1] * plan.rows * row
+    computed = height if plan.grid[1] == 1 or last is not None else plan.grid[1] * plan.rows * row
     y = zeros((problem.batch, computed, *others, problem.out_channels), problem.y_dtype, x)
     return lax.slice_in_dim(loop(plan.blocks, put_block, y), 0, height, axis=1)
 
@@ -109,9 +112,17 @@ def once(function: Callable[[Array], Planes], invariant: bool) -> Callable[[Arra
 
 
 def block_reader(
-    plan: Plan, views: Sequence[View], x: Array, channels: int, dtype: jnp.dtype
+    plan: Plan,
+    views: Sequence[View],
+    x: Array,
+    channels: int,
+    dtype: jnp.dtype,
+    last: int | None = None,
 ) -> Callable[[Array], Array]:
-    """A function that gives block i of `x`, padding in place, in tiles: `[n, (T, step, D)..., channels]`."""
+    """A function that gives block i of `x`, padding in place, in tiles: `[n, (T, step, D)..., channels]`.
+
+    No block starts behind row `last`.
+    """
     first, rows = views[0], x.shape[1]
     row = first.step * first.dilation
     pads = [covering(v, a.tiles, n) for v, a, n in zip(views, plan.axes, x.shape[1:-1], strict=True)]
@@ -121,7 +132,7 @@ def block_reader(
     sizes = (plan.images, rows, *x.shape[2:-1], channels)
 
     def read(i: Array) -> Array:
-        block, starts = x, plan.place(i, row, len(views))
+        block, starts = x, plan.place(i, row, len(views), last)
         if plan.grid[1] > 1:
             block = slice_padded(x, starts, sizes, edges)
         elif plan.blocks > 1:
