@@ -26,8 +26,8 @@ def compiler_options(*, heap_bytes: int = HEAP_BYTES) -> dict[str, int]:
     them for the whole process: `XLA_FLAGS=--xla_multiheap_size_constraint_per_heap=16777216`. Variables of
     glibc save all faults without options, where the process may stay as large as it ever was:
     `GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.arena_max=1`.
-    All threads then share one heap: on one of three machines a step of thousands of short loops took 1.4
-    times as long, waiting for its lock. Measure it.
+    All threads then share one heap: on one of three machines a step of thousands of short loops took 1.2 to
+    1.4 times as long, waiting for its lock. Measure it.
 
     Args:
         heap_bytes: Bytes of one heap, from 1 to 2**31 - 1. A larger array gets a heap of its own, and XLA
