@@ -95,6 +95,11 @@ PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
         (5, 3, 3, 4),
         {"input_dilation": (2, 1), "padding": ((2, 3), (1, 1))},
     ),
+    "odd_rows_input_dilated": (
+        (1, 14, 4, 3),
+        (5, 3, 3, 4),
+        {"input_dilation": (2, 1), "padding": ((2, 4), (1, 1))},
+    ),
     "long_line": ((1, 250, 3), (3, 3, 4), {}),
     "groups": ((2, 9, 8, 9), (3, 3, 3, 6), {"groups": 3}),
     "groups_strided": ((2, 9, 10, 4), (5, 5, 2, 6), {"groups": 2, "strides": 2}),
@@ -150,6 +155,7 @@ GRIDS = {
     "rows_strided": (2, 4, 1),
     "rows_dilated": (1, 7, 1),
     "rows_input_dilated": (1, 3, 1),
+    "odd_rows_input_dilated": (1, 4, 1),
     "long_line": (1, 3, 1),
     "many_channels": (1, 1, 24),
 }
@@ -162,7 +168,9 @@ def test_blocks_join_without_seams(name: str, small_blocks: None) -> None:
         np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", ["rows_of_tiles", "rows_strided", "rows_dilated", "long_line"])
+@pytest.mark.parametrize(
+    "name", ["rows_of_tiles", "rows_strided", "rows_dilated", "rows_input_dilated", "long_line"]
+)
 def test_no_rows_behind_those_of_the_output(name: str, small_blocks: None) -> None:
     """A y of whole blocks would be cut, which is a copy of it."""
     problem, _, (x, w, _) = problem_and_data(name)

@@ -60,9 +60,11 @@ def correlate(problem: ConvProblem, x: Array, w: Array, adjoint: bool) -> Array:
     plan, dtype = make_plan(problem, Pass.FORWARD), accumulator(problem)
     (height, *others), window = problem.output_size, problem.windows[0]
     row = plan.axes[0].out_step * plan.axes[0].dilation
-    # The last block of rows ends where y does: one that reached further would leave y to be cut out of more.
-    last = height - plan.rows * row if plan.grid[1] > 1 and window.base_dilation == 1 else None
-    last_read = None if last is None else last * window.stride
+    # The last block of rows ends where y does, with all phases of a dilated input: one that reached further
+    # would leave y to be cut out of more.
+    computed = height if plan.grid[1] == 1 else -(-height // window.base_dilation) * window.base_dilation
+    last = max(0, computed - plan.rows * row)
+    last_read = last // window.base_dilation * window.stride
     read = block_reader(plan, plan.input_views, x, problem.in_channels, dtype, last_read)
 
     def read_kernel(i: Array) -> Array:
@@ -82,7 +84,6 @@ def correlate(problem: ConvProblem, x: Array, w: Array, adjoint: bool) -> Array:
         block = lax.slice(block, [0] * y.ndim, list(map(min, block.shape, y.shape)))
         return lax.dynamic_update_slice(y, block, plan.place(i, row, problem.rank, last))
 
-    computed = height if plan.grid[1] == 1 or last is not None else plan.grid[1] * plan.rows * row
     y = zeros((problem.batch, computed, *others, problem.out_channels), problem.y_dtype, x)
     return lax.slice_in_dim(loop(plan.blocks, put_block, y), 0, height, axis=1)
 
