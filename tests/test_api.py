@@ -39,6 +39,7 @@ PUBLIC = {
     "fractional_max_pool",
     "global_avg_pool",
     "global_max_pool",
+    "keep_memory",
     "lp_pool",
     "max_pool",
     "max_pool_with_argmax",

@@ -1,6 +1,15 @@
-"""The option for temporaries: taken by XLA, the same results, and none where memory is pooled anyway."""
+"""The option for temporaries: taken by XLA, the same results, and none where memory is pooled anyway.
 
+The setting of the process: no page is fetched anew; nothing changes where it comes late or glibc is missing.
+"""
+
+import ctypes
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -9,6 +18,7 @@ import numpy as np
 import pytest
 
 import jaxconv
+from jaxconv import _memory
 from jaxconv._memory import HEAP_BYTES
 
 KERNEL = np.random.default_rng(0).normal(size=(3, 3, 8, 8)).astype(np.float32)
@@ -69,3 +79,91 @@ def test_the_flag_in_the_documentation_is_the_option() -> None:
 def test_refusals(heap_bytes: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         jaxconv.compiler_options(heap_bytes=heap_bytes)
+
+
+# A network whose step has temporaries of 42 MB, and the page faults of its later steps.
+PROGRAM = """
+import resource, sys
+import jax, jax.numpy as jnp
+import jaxconv
+
+def loss(kernel, x):
+    return jnp.mean(jnp.tanh(jaxconv.conv(jnp.tanh(jaxconv.conv(x, kernel)), kernel)) ** 2)
+
+kept = sys.argv[1] == "keep" and jaxconv.keep_memory()
+step = jax.jit(jax.grad(loss))
+operands = jnp.ones((3, 3, 16, 16)), jnp.ones((32, 64, 64, 16))
+
+def faults(steps):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(steps):
+        step(*operands).block_until_ready()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults(10)
+print(kept, faults(4) / 4)
+"""
+
+
+def steps_faults(word: str) -> tuple[str, float]:
+    """What `keep_memory` returned, and the page faults of a step."""
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, word], check=True, capture_output=True, text=True, timeout=300
+    )
+    kept, faults = run.stdout.split()
+    return kept, float(faults)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone has the setting")
+def test_a_process_that_keeps_its_memory_fetches_no_page_anew() -> None:
+    kept, faults = steps_faults("keep")
+    assert kept == "True"
+    assert faults < 50
+    kept, faults = steps_faults("give back")
+    assert kept == "False"
+    assert faults > 5000
+
+
+@pytest.fixture
+def early(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """A process in which jax has computed nothing; what the call sets in jax."""
+    updates: dict[str, Any] = {}
+    monkeypatch.setattr(_memory, "_has_client", lambda: False)
+    monkeypatch.setattr(jax.config, "update", updates.__setitem__)
+    _memory._keep_memory.cache_clear()
+    yield updates
+    _memory._keep_memory.cache_clear()
+
+
+def refuse(parameter: int, value: int) -> int:
+    return 0
+
+
+@pytest.mark.parametrize("library", [SimpleNamespace(), SimpleNamespace(mallopt=refuse)])
+def test_without_glibc_nothing_changes(
+    library: Any, early: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    assert not jaxconv.keep_memory()
+    assert early == {}
+
+
+def test_memory_is_kept_once(early: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+
+    def mallopt(parameter: int, value: int) -> int:
+        calls.append((parameter, value))
+        return 1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    assert [jaxconv.keep_memory(), jaxconv.keep_memory()] == [True, True]
+    assert calls == [(-4, 0), (-1, 2**31 - 1)]
+    assert early == {"jax_cpu_enable_async_dispatch": False}
+
+
+def test_a_late_call_is_refused_and_changes_nothing() -> None:
+    jnp.ones(3).block_until_ready()
+    devices = jax.config.jax_num_cpu_devices
+    with pytest.raises(RuntimeError, match="before jax first computes"):
+        jaxconv.keep_memory()
+    assert jax.config.jax_num_cpu_devices == devices

@@ -45,6 +45,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--compiler-options", action="store_true", help="compile lax too with jaxconv.compiler_options()"
     )
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="first call jaxconv.keep_memory(), for all peers"
+    )
     parser.add_argument("--json", type=Path, help="write the records here")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the ratios into this folder")
     return parser.parse_args(arguments)
@@ -102,6 +105,8 @@ def save_json(path: Path | None, records: list[Record], meta: dict[str, Any]) ->
 
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
+    if options.keep_memory and not jaxconv.keep_memory():
+        raise SystemExit("jaxconv.keep_memory() needs glibc.")
     jax.config.update("jax_enable_compilation_cache", False)
     names = algorithm_names(options.algorithms)
     compiler_options = jaxconv.compiler_options() if options.compiler_options else {}

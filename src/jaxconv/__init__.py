@@ -14,6 +14,7 @@ from ._gradients import conv_kernel_gradient as conv_kernel_gradient
 from ._local import conv_general_dilated_local as conv_general_dilated_local
 from ._local import conv_local as conv_local
 from ._memory import compiler_options as compiler_options
+from ._memory import keep_memory as keep_memory
 from ._pool import avg_pool as avg_pool
 from ._pool import max_pool as max_pool
 from ._pool import min_pool as min_pool
@@ -67,6 +68,7 @@ __all__ = [
     "fractional_max_pool",
     "global_avg_pool",
     "global_max_pool",
+    "keep_memory",
     "lp_pool",
     "max_pool",
     "max_pool_with_argmax",
