@@ -189,7 +189,7 @@ LAYERS = [
     ["_patches", "_contract", "_ladder"],
     ["algorithms", "_plans"],
     ["_ladder_cpu_transforms"],
-    ["_ladder_cpu_direct", "_ladder_cpu_outer"],
+    ["_ladder_cpu_direct", "_ladder_cpu_outer", "_ladder_cpu_strides"],
     ["_ladder_cpu", "_ladder_gpu"],
     ["_select"],
     ["_trilinear", "_tune"],

@@ -14,7 +14,7 @@ from cases import ALGORITHM_NAMES, HAND_WRITTEN, Case, forward, random_array, su
 from tolerance import assert_close
 
 # A non-finite input may reach further than its own windows here, within a tile or the map.
-SPREADING = ("winograd", "fft", "banded")
+SPREADING = ("winograd", "fft", "banded", "space_to_depth")
 by_algorithm = pytest.mark.parametrize("algorithm", ALGORITHM_NAMES)
 
 EMPTY = [

@@ -14,6 +14,7 @@ from test_transform_table import TABLE, with_gradients
 # Sizes [*S, C], kernel, options: one for each rung of the ladder on a CPU.
 CASES = {
     "gemm": ((9, 8, 16), (3, 3, 16, 16), {"precision": "highest"}),
+    "space_to_depth": ((32, 40, 24), (8, 8, 24, 24), {"strides": 4}),
     "gemm_strided": ((9, 8, 13), (3, 3, 13, 13), {"strides": 2}),
     "banded": ((9, 8, 3), (3, 3, 3, 8), {}),
     "direct_gradient": ((9, 8, 3), (3, 3, 3, 32), {"strides": 2}),

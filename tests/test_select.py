@@ -253,6 +253,15 @@ CHOICES = [
     ((8, 28, 28, 48), (3, 3, 48, 48), {"strides": 2}, "gemm"),
     ((8, 224, 224, 3), (11, 11, 3, 64), {"strides": 4}, ("outer", "gemm", "gemm")),
     ((1, 64, 64, 2048), (63, 63, 2048, 2048), {}, "gemm"),
+    # Long strides of windows that overlap: fewer copies, in whole blocks, of arrays larger than the kernel.
+    ((1, 40, 40, 21), (16, 16, 21, 21), {"input_dilation": 8, "padding": 11}, "space_to_depth"),
+    ((8, 56, 56, 32), (8, 8, 32, 32), {"strides": 4}, "space_to_depth"),
+    ((8, 56, 56, 32), (6, 6, 32, 32), {"strides": 3}, ("gemm", "winograd", "gemm")),
+    ((8, 56, 56, 32), (5, 5, 32, 32), {"strides": 4}, "gemm"),
+    ((2, 56, 56, 256), (8, 8, 256, 256), {"strides": 4}, "gemm"),
+    ((8, 56, 56, 32), (8, 8, 16, 32), {"strides": 4, "groups": 2}, ("gemm", "outer", "gemm")),
+    ((2, 4096, 24), (25, 24, 24), {"strides": 4}, "space_to_depth"),
+    ((8, 4000, 32), (8, 32, 64), {"strides": 4}, "gemm"),
 ]  # fmt: skip
 
 

@@ -76,7 +76,9 @@ def test_every_algorithm_is_traced_with_its_gradients(algorithm: str) -> None:
 
     def energy(x: Any, w: Any) -> jax.Array:
         def conv(x: Any, w: Any) -> jax.Array:
-            return jaxconv.conv(x, w, groups=x.shape[-1] // w.shape[-2], algorithm=algorithm)
+            strides = 2 if algorithm == "space_to_depth" else 1
+            groups = x.shape[-1] // w.shape[-2]
+            return jaxconv.conv(x, w, strides=strides, groups=groups, algorithm=algorithm)
 
         mapped = jax.shard_map(conv, mesh=mesh, in_specs=(SPLIT, WHOLE), out_specs=SPLIT)
         return (mapped(x, w) ** 2).sum()

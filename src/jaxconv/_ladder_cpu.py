@@ -1,6 +1,7 @@
 """The choice on a CPU: the first that suits and supports the problem, never XLA's convolution.
 
     direct      dense layers with padding so wide that most taps fall on it
+    space_to_depth  long strides of windows that overlap: no patches, blocks of samples as channels
     outer       few taps and channels to sum over, for outputs enough: no patches, a sum of outer products
     fft         kernels so large that transforms of the maps cost less than the products
     winograd    2 to 32 taps in a phase, where the multiplications saved outweigh the transforms
@@ -9,8 +10,8 @@
     banded      patches, thin or long on a line, that neighbouring outputs share along the last axis
     gemm        everything else
 
-The conditions of the first four are in `_ladder_cpu_direct.py`, `_ladder_cpu_outer.py` and
-`_ladder_cpu_transforms.py`.
+The conditions of the first five are in `_ladder_cpu_direct.py`, `_ladder_cpu_strides.py`,
+`_ladder_cpu_outer.py` and `_ladder_cpu_transforms.py`.
 
 Constants are from `python experiments/speed/run.py` on 2 cores of an AMD EPYC (Zen 5, AVX-512), jaxlib
 0.10.2, 2026-11-22, where no other date stands; the runs are in `experiments/speed/results`.
@@ -29,6 +30,7 @@ from ._ladder_cpu_outer import (
     loops_start_late,
     suits_outer,
 )
+from ._ladder_cpu_strides import suits_space_to_depth
 from ._ladder_cpu_transforms import suits_fft, suits_winograd
 from ._problem import ConvProblem, Pass
 from .algorithms.gemm import is_view
@@ -134,6 +136,7 @@ def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
 
 LADDER: Ladder = (
     ("direct", suits_direct, "padding this wide is left out tap by tap"),
+    ("space_to_depth", suits_space_to_depth, "long strides: blocks of samples as channels, not patches"),
     ("outer", suits_outer, "few taps and channels to sum over: a sum of outer products, without patches"),
     ("fft", suits_fft, "a kernel this large costs more than the transforms that avoid it"),
     ("winograd", suits_winograd, "fewer multiplications for a dense kernel over many channels"),

@@ -124,6 +124,29 @@ def restore(x: Array, first_axis: int, ranges: Sequence[range], sizes: Sequence[
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
+def space_to_depth(x: Array, first_axis: int, blocks: Sequence[int]) -> Array:
+    """`[..., *S, C, ...]` as `[..., *(S / b), B C, ...]`: blocks of b samples an axis become channels."""
+    last = first_axis + len(blocks)
+    counts = [size // b for size, b in zip(x.shape[first_axis:last], blocks, strict=True)]
+    split = [n for pair in zip(counts, blocks, strict=True) for n in pair]
+    before, (channels, *after) = x.shape[:first_axis], x.shape[last:]
+    x = x.reshape(*before, *split, channels, *after)
+    axes = range(first_axis, last + len(blocks))
+    order = (*range(first_axis), *axes[::2], *axes[1::2], *range(axes.stop, x.ndim))
+    return x.transpose(order).reshape(*before, *counts, math.prod(blocks) * channels, *after)
+
+
+def depth_to_space(x: Array, first_axis: int, blocks: Sequence[int]) -> Array:
+    """The inverse of `space_to_depth`."""
+    last = first_axis + len(blocks)
+    counts, before, (channels, *after) = x.shape[first_axis:last], x.shape[:first_axis], x.shape[last:]
+    x = x.reshape(*before, *counts, *blocks, channels // math.prod(blocks), *after)
+    pairs = zip(range(first_axis, last), range(last, last + len(blocks)), strict=True)
+    order = (*range(first_axis), *(i for pair in pairs for i in pair), *range(last + len(blocks), x.ndim))
+    sizes = (n * b for n, b in zip(counts, blocks, strict=True))
+    return x.transpose(order).reshape(*before, *sizes, channels // math.prod(blocks), *after)
+
+
 def flip_and_swap(w: Array, groups: int) -> Array:
     """rot180 on every spatial axis, I and O exchanged within each group: `[*K, O/G, C]` (T8)."""
     return swap_channels(lax.rev(w, range(w.ndim - 2)), groups)

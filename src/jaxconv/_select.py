@@ -127,7 +127,7 @@ class Plan:
         lines = [f"conv {x} with {w} -> {y} {self.problem.x_dtype} on {self.platform}"]
         for p in self.passes:
             size = f"{p.flops / 1e6:.6g} MFLOP, {p.io_bytes / 1e6:.4g} MB"
-            lines.append(f"  {p.pass_.value:<12} {p.algorithm:<10} {size:<28} {p.reason}")
+            lines.append(f"  {p.pass_.value:<12} {p.algorithm:<14} {size:<28} {p.reason}")
         return "\n".join(lines)
 
 

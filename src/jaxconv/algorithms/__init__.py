@@ -1,6 +1,6 @@
 """Every algorithm, one file each, in the order in which they are listed and tested."""
 
-from . import banded, depthwise, direct, fft, gemm, grouped, outer, winograd, xla
+from . import banded, depthwise, direct, fft, gemm, grouped, outer, space_to_depth, winograd, xla
 from ._record import Algorithm
 
 ALGORITHMS: tuple[Algorithm, ...] = (
@@ -8,6 +8,7 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     outer.ALGORITHM,
     gemm.ALGORITHM,
     banded.ALGORITHM,
+    space_to_depth.ALGORITHM,
     winograd.ALGORITHM,
     fft.ALGORITHM,
     depthwise.ALGORITHM,

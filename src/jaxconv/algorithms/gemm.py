@@ -17,14 +17,14 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .._patches import crop_to_input, pad_to_windows, tap_slice
+from .._patches import crop_to_input, depth_to_space, pad_to_windows, space_to_depth, tap_slice
 from .._problem import ConvProblem, Pass
 from .._window import Window
 from . import _products
 from ._bands import MAX_STACKED_ROWS, make_bands, patch_matrix
 from ._blocks import padded_bytes
 from ._groups import group_by_group
-from ._products import correlate_patches, multiply_patches, unmultiply_patches
+from ._products import correlate_patches, multiply_patches, one_output, unmultiply_patches
 from ._record import Algorithm
 
 # A padded copy of x, at most, in front of one product; larger ones, fresh memory in every call, are padded
@@ -56,12 +56,6 @@ def input_grad(problem: ConvProblem, g: Array, w: Array) -> Array:
     return crop_to_input(problem, unview_patches(problem, unmultiply_patches(problem, g, w)))
 
 
-def one_output(problem: ConvProblem) -> int:
-    """Outputs in a row of patches."""
-    del problem
-    return 1
-
-
 def is_view(windows: tuple[Window, ...]) -> bool:
     """Whether patches are x in another order: windows of one tap, or that tile the input without overlap."""
     one_tap = all(w.size == 1 for w in windows)
@@ -83,11 +77,7 @@ def view_patches(problem: ConvProblem, x: Array) -> Array:
         return tap_slice(x, problem.windows, (0,) * problem.rank)
     if problem.taps // problem.kernel_size[-1] <= MAX_STACKED_ROWS:
         return patch_matrix(problem, make_bands(problem, 1), x)
-    sizes = zip(problem.output_size, problem.kernel_size, strict=True)
-    x = x.reshape(x.shape[0], *(n for pair in sizes for n in pair), x.shape[-1])
-    rank = problem.rank
-    order = (0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
-    return x.transpose(order).reshape(x.shape[0], *problem.output_size, -1)
+    return space_to_depth(x, 1, problem.kernel_size)
 
 
 def unview_patches(problem: ConvProblem, patches: Array) -> Array:
@@ -95,11 +85,7 @@ def unview_patches(problem: ConvProblem, patches: Array) -> Array:
     if problem.taps == 1:
         config = [(0, 0, w.stride - 1) for w in problem.windows]
         return lax.pad(patches, jnp.zeros((), patches.dtype), [(0, 0, 0), *config, (0, 0, 0)])
-    rank, batch = problem.rank, patches.shape[0]
-    x = patches.reshape(batch, *problem.output_size, *problem.kernel_size, -1)
-    order = (0, *(i for axis in range(rank) for i in (1 + axis, 1 + rank + axis)), 2 * rank + 1)
-    sizes = (w.reach for w in problem.windows)
-    return x.transpose(order).reshape(batch, *sizes, -1)
+    return depth_to_space(patches, 1, problem.kernel_size)
 
 
 def supports(problem: ConvProblem, pass_: Pass) -> str | None:
