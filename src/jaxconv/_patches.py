@@ -124,27 +124,36 @@ def restore(x: Array, first_axis: int, ranges: Sequence[range], sizes: Sequence[
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
+def gather_blocks(x: Array, first_axis: int, blocks: Sequence[int]) -> Array:
+    """`[..., *S, C, ...]` as `[..., *(S / b), *b, C, ...]`, the last b and C one axis, which stays as it was."""
+    *rows, line = blocks
+    last = first_axis + len(rows)
+    split = [n for size, b in zip(x.shape[first_axis:last], rows, strict=True) for n in (size // b, b)]
+    size, channels, *after = x.shape[last:]
+    x = x.reshape(*x.shape[:first_axis], *split, size // line, line * channels, *after)
+    axes = range(first_axis, last + len(rows))
+    order = (*range(first_axis), *axes[::2], axes.stop, *axes[1::2], *range(axes.stop + 1, x.ndim))
+    return x.transpose(order)
+
+
 def space_to_depth(x: Array, first_axis: int, blocks: Sequence[int]) -> Array:
-    """`[..., *S, C, ...]` as `[..., *(S / b), B C, ...]`: blocks of b samples an axis become channels."""
-    last = first_axis + len(blocks)
-    counts = [size // b for size, b in zip(x.shape[first_axis:last], blocks, strict=True)]
-    split = [n for pair in zip(counts, blocks, strict=True) for n in pair]
-    before, (channels, *after) = x.shape[:first_axis], x.shape[last:]
-    x = x.reshape(*before, *split, channels, *after)
-    axes = range(first_axis, last + len(blocks))
-    order = (*range(first_axis), *axes[::2], *axes[1::2], *range(axes.stop, x.ndim))
-    return x.transpose(order).reshape(*before, *counts, math.prod(blocks) * channels, *after)
+    """`[..., *S, C, ...]` as `[..., *(S / b), B C, ...]`: blocks of b samples, B in all, become channels."""
+    x = gather_blocks(x, first_axis, blocks)
+    first, last = first_axis + len(blocks), first_axis + 2 * len(blocks)
+    return x.reshape(*x.shape[:first], math.prod(x.shape[first:last]), *x.shape[last:])
 
 
 def depth_to_space(x: Array, first_axis: int, blocks: Sequence[int]) -> Array:
     """The inverse of `space_to_depth`."""
+    *rows, line = blocks
     last = first_axis + len(blocks)
-    counts, before, (channels, *after) = x.shape[first_axis:last], x.shape[:first_axis], x.shape[last:]
-    x = x.reshape(*before, *counts, *blocks, channels // math.prod(blocks), *after)
-    pairs = zip(range(first_axis, last), range(last, last + len(blocks)), strict=True)
-    order = (*range(first_axis), *(i for pair in pairs for i in pair), *range(last + len(blocks), x.ndim))
+    counts, before, (depth, *after) = x.shape[first_axis:last], x.shape[:first_axis], x.shape[last:]
+    channels = depth // math.prod(blocks)
+    x = x.reshape(*before, *counts, *rows, line * channels, *after)
+    pairs = zip(range(first_axis, last - 1), range(last, last + len(rows)), strict=True)
+    order = (*(i for pair in pairs for i in pair), last - 1, *range(last + len(rows), x.ndim))
     sizes = (n * b for n, b in zip(counts, blocks, strict=True))
-    return x.transpose(order).reshape(*before, *sizes, channels // math.prod(blocks), *after)
+    return x.transpose((*range(first_axis), *order)).reshape(*before, *sizes, channels, *after)
 
 
 def flip_and_swap(w: Array, groups: int) -> Array:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._dtypes import is_highest
-from .._patches import depth_to_space, flip_and_swap, pad_to_windows, space_to_depth
+from .._patches import depth_to_space, flip_and_swap, gather_blocks, pad_to_windows, space_to_depth
 from .._problem import ConvProblem, Pass
 from .._window import Window
 from . import _products
@@ -95,8 +95,16 @@ def in_depth(problem: ConvProblem) -> ConvProblem:
 
 
 def input_to_depth(problem: ConvProblem, x: Array) -> Array:
-    """x~, in memory: all taps read it."""
-    return separately(lambda x: space_to_depth(pad_to_windows(x, problem.windows), 1, problem.strides), x)
+    """x~, in memory: all taps read it.
+
+    The copy is by blocks, and then seen as channels: a loop over those would divide to find each in its block.
+    With it passes took 0.9 to 1.5 times as long (six layers, 2026-11-30, Intel Xeon).
+    """
+
+    def copy(x: Array) -> Array:
+        return gather_blocks(pad_to_windows(x, problem.windows), 1, problem.strides)
+
+    return separately(copy, x).reshape(x.shape[0], *in_depth(problem).input_shape[1:])
 
 
 def kernel_to_depth(problem: ConvProblem, w: Array) -> Array:
