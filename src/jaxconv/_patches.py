@@ -125,7 +125,7 @@ def restore(x: Array, first_axis: int, ranges: Sequence[range], sizes: Sequence[
 
 
 def gather_blocks(x: Array, first_axis: int, blocks: Sequence[int]) -> Array:
-    """`[..., *S, C, ...]` as `[..., *(S / b), *b, C, ...]`, the last b and C one axis, which stays as it was."""
+    """`[..., *S, C, ...]` as `[..., *(S / b), *b, C, ...]`, the last b and C on one axis, where they were."""
     *rows, line = blocks
     last = first_axis + len(rows)
     split = [n for size, b in zip(x.shape[first_axis:last], rows, strict=True) for n in (size // b, b)]

@@ -97,8 +97,8 @@ def in_depth(problem: ConvProblem) -> ConvProblem:
 def input_to_depth(problem: ConvProblem, x: Array) -> Array:
     """x~, in memory: all taps read it.
 
-    The copy is by blocks, and then seen as channels: a loop over those would divide to find each in its block.
-    With it passes took 0.9 to 1.5 times as long (six layers, 2026-11-30, Intel Xeon).
+    The copy is by blocks, seen as channels afterwards: a loop over those would divide to find each in its
+    block, and passes took 0.9 to 1.5 times as long (six layers, 2026-11-30, Intel Xeon).
     """
 
     def copy(x: Array) -> Array:
