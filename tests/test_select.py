@@ -1,6 +1,6 @@
 """The ladder of "auto" on a CPU: shapes on both sides of every rule, and what no rule may do."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -264,16 +264,41 @@ CHOICES = [
     ((8, 4000, 32), (8, 32, 64), {"strides": 4}, "gemm"),
 ]  # fmt: skip
 
+# Beside a last-level cache of 480 MB Winograd has more to save, but not in groups, with strides or in pieces.
+LARGE_CACHE_CHOICES = [
+    ((8, 28, 28, 26), (3, 3, 26, 26), {}, "gemm"),
+    ((8, 28, 28, 28), (3, 3, 28, 28), {}, "winograd"),
+    ((8, 1024, 119), (3, 119, 119), {}, "gemm"),
+    ((8, 1024, 121), (3, 121, 121), {}, "winograd"),
+    ((8, 28, 28, 64), (1, 3, 64, 64), {}, "gemm"),
+    ((8, 28, 28, 144), (3, 3, 24, 144), {"groups": 6}, "winograd"),
+    ((8, 28, 28, 128), (5, 5, 128, 128), {"strides": 2}, "winograd"),
+    ((4, 200, 33), (9, 33, 33), {}, "winograd"),
+]  # fmt: skip
+on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="the ladder of a CPU")
+Names: TypeAlias = str | tuple[str, str, str]
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the ladder of a CPU")
-@pytest.mark.parametrize(("x", "kernel", "options", "name"), CHOICES)
-def test_choice(x: Any, kernel: Any, options: dict[str, Any], name: str | tuple[str, str, str]) -> None:
+
+def check_choice(x: Any, kernel: Any, options: dict[str, Any], name: Names) -> None:
     plan = jaxconv.explain(x, kernel, **options)
     names = (name,) * len(Pass) if isinstance(name, str) else name
     assert tuple(p.algorithm for p in plan.passes) == names
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the ladder of a CPU")
+@on_cpu
+@pytest.mark.parametrize(("x", "kernel", "options", "name"), CHOICES)
+def test_choice(x: Any, kernel: Any, options: dict[str, Any], name: Names) -> None:
+    check_choice(x, kernel, options, name)
+
+
+@on_cpu
+@pytest.mark.usefixtures("large_caches")
+@pytest.mark.parametrize(("x", "kernel", "options", "name"), LARGE_CACHE_CHOICES)
+def test_choice_beside_a_large_cache(x: Any, kernel: Any, options: dict[str, Any], name: Names) -> None:
+    check_choice(x, kernel, options, name)
+
+
+@on_cpu
 def test_integers_take_no_algorithm_of_fractions() -> None:
     for x, kernel, options, _ in CHOICES:
         plan = jaxconv.explain(x, kernel, dtype="int8", **options)

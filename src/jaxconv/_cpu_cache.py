@@ -8,6 +8,8 @@ from pathlib import Path
 
 # The first and the last level of those: an AMD EPYC Zen 4.
 MEASURED_BYTES = 32 << 10, 32 << 20
+# How many times that the last level is large: rules that differ were raced beside 32 MB and beside 480.
+LARGE_TIMES = 4
 # Where Linux describes the caches of the first core.
 FOLDER = Path("/sys/devices/system/cpu/cpu0/cache")
 
@@ -31,3 +33,8 @@ def first_level_times() -> float:
 def last_level_times() -> float:
     """The same of the last level."""
     return max(1, level_bytes()[1] / MEASURED_BYTES[1])
+
+
+def has_large_cache() -> bool:
+    """Whether the last level holds blocks of patches many times larger than the measured one does."""
+    return last_level_times() >= LARGE_TIMES

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from ._cpu_cache import has_large_cache
 from ._problem import ConvProblem, Pass
 from .algorithms import BY_NAME
 from .algorithms._products import takes_output
@@ -37,6 +38,10 @@ WINOGRAD_SAVINGS, WINOGRAD_ROWS_SAVINGS, WINOGRAD_PIECES_SAVINGS = 12, 100, 16
 # In a kernel gradient of fewer channels in y than twice x's: at 12, 3 x 3 taps and 16 channels, Winograd took
 # 1.16 times gemm's time (seven layers, 2026-11-29, AMD EPYC Zen 4).
 WINOGRAD_GRADIENT_SAVINGS = 13
+# The same of one group without strides where a large cache holds larger blocks of patches, and where all taps
+# lie on the last axis: with less gemm took 0.85 and 0.78 of Winograd's time, with more 1.18 and 1.05 (205 and
+# 281 passes of random layers; 2026-12-01, Intel Xeon, AVX-512).
+WINOGRAD_LARGE_CACHE_SAVINGS, WINOGRAD_LARGE_CACHE_LINE_SAVINGS = 20, 60
 # Of a strided layer, but for its input gradient, whose patches other algorithms scatter: with less gemm took
 # 0.84 of Winograd's time (36 passes). Output channels over input channels from which no pass of it suits:
 # gemm took 0.76 (26 passes of random layers of 5 x 5 to 11 x 11 taps, 2026-11-29, AMD EPYC Zen 4).
@@ -122,6 +127,9 @@ def least_savings(problem: ConvProblem, pass_: Pass) -> int:
     cin, cout = problem.channels_per_group
     if is_strided(problem) and pass_ is not Pass.INPUT_GRAD:
         return WINOGRAD_STRIDED_SAVINGS
+    if has_large_cache() and problem.groups == 1 and not is_strided(problem):
+        on_line = problem.taps == problem.kernel_size[-1]
+        return WINOGRAD_LARGE_CACHE_LINE_SAVINGS if on_line else WINOGRAD_LARGE_CACHE_SAVINGS
     thin = pass_ is Pass.KERNEL_GRAD and cout < 2 * cin
     return WINOGRAD_GRADIENT_SAVINGS if thin else WINOGRAD_SAVINGS
 
