@@ -115,6 +115,11 @@ CHOICES = [
     ((8, 28, 28, 32), (5, 5, 32, 6), {}, ("gemm", "outer", "gemm")),
     ((8, 28, 28, 24), (5, 5, 24, 6), {}, ("gemm", "outer", "gemm")),
     ((1, 16000, 64), (4, 64, 4), {"strides": 2}, ("gemm", "outer", "gemm")),
+    # Long rows of taps on images, whose neighbours share most of their patches.
+    ((1, 64, 64, 95), (9, 7, 95, 3), {}, ("banded", "outer", "banded")),
+    ((1, 64, 64, 96), (9, 7, 96, 3), {}, ("gemm", "outer", "banded")),
+    ((1, 64, 64, 95), (9, 6, 95, 3), {}, ("gemm", "outer", "gemm")),
+    ((8, 1000, 64), (9, 64, 3), {}, ("gemm", "outer", "banded")),
     # One output of a strided layer, 25 taps at most; tiles of the last axis are read in place.
     ((8, 56, 56, 64), (5, 5, 64, 1), {"strides": 2}, ("depthwise", "outer", "gemm")),
     ((8, 56, 56, 64), (5, 6, 64, 1), {"strides": 2}, ("gemm", "outer", "gemm")),

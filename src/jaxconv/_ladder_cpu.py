@@ -59,9 +59,13 @@ LANE_OUTPUT_TAPS = 25
 # Channels on either side below which patches of one output are too thin for a product; channels to sum over
 # from which they no longer are; strides in a window from which neighbours share enough of theirs.
 BANDED_CHANNELS = 12
-# The second where an input gradient has a stride of 1 and so many taps on the last axis (18 shapes,
-# 2026-11-27).
-BANDED_SUM, BANDED_GRADIENT_SUM, BANDED_GRADIENT_TAPS = 20, 128, 5
+# More channels without strides, where the last axis has so many taps: in input gradients (18 shapes,
+# 2026-11-27) and in forward passes of images, which took 0.68 of the time (81 random layers of 20 to 64
+# channels and 1 to 11 outputs, 0.28 to 1.6); with more channels and on lines 0.98 (49; 2026-12-01, Intel
+# Xeon, AVX-512).
+BANDED_SUM = 20
+BANDED_WIDE_SUM = {Pass.FORWARD: 96, Pass.INPUT_GRAD: 128}
+BANDED_WIDE_TAPS = {Pass.FORWARD: 7, Pass.INPUT_GRAD: 5}
 BANDED_OVERLAP = 3
 # In a kernel gradient from so many strides, or from so many taps on (the 852 shapes).
 BANDED_KERNEL_GRAD_OVERLAP, BANDED_MANY_TAPS = 7, 64
@@ -129,9 +133,15 @@ def suits_banded(problem: ConvProblem, pass_: Pass) -> bool:
         return problem.taps >= BANDED_MANY_TAPS or neighbours_share(problem, BANDED_KERNEL_GRAD_OVERLAP)
     if problem.groups == 1 and has_few_outputs(problem):
         return False
-    wide = max(problem.strides) == 1 and problem.kernel_size[-1] >= BANDED_GRADIENT_TAPS
-    most = BANDED_GRADIENT_SUM if pass_ is Pass.INPUT_GRAD and wide else BANDED_SUM
-    return summed_channels(problem, pass_) < most
+    return summed_channels(problem, pass_) < most_summed(problem, pass_)
+
+
+def most_summed(problem: ConvProblem, pass_: Pass) -> int:
+    """Channels to sum over from which thin patches, but in kernel gradients, are no longer banded."""
+    if max(problem.strides) > 1 or problem.kernel_size[-1] < BANDED_WIDE_TAPS[pass_]:
+        return BANDED_SUM
+    on_line = pass_ is Pass.FORWARD and problem.rank == 1
+    return BANDED_SUM if on_line else BANDED_WIDE_SUM[pass_]
 
 
 LADDER: Ladder = (
