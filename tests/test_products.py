@@ -165,6 +165,16 @@ def test_a_large_cache_holds_larger_blocks(which: Pass) -> None:
         assert ("scan" in {e.primitive.name for e in found}) == has_loop
 
 
+@on_cpu_cache
+@pytest.mark.usefixtures("large_caches")
+def test_a_large_cache_holds_the_products_of_equal_channels() -> None:
+    """Up to nine taps they are summed, and forward passes transpose the kernel; else input gradients do."""
+    for batch, taps, transposed in ((4, 9, [True, False]), (4, 12, [False, True]), (1, 9, [False, False])):
+        problem, _ = make_problem((batch, 7, 7, 8), (3, taps // 3, 8, 8), "float32", "float32")
+        traces = [traced(problem, which).jaxpr.jaxpr for which in (Pass.FORWARD, Pass.INPUT_GRAD)]
+        assert ["rev" in {e.primitive.name for e in equations(t)} for t in traces] == transposed
+
+
 def traced(problem: ConvProblem, which: Pass) -> Any:
     operands = [jax.ShapeDtypeStruct(shape, "float32") for shape in operand_shapes(problem, which)]
     return jax.jit(lambda a, b: gemm.ALGORITHM.run(problem, which, a, b)).trace(*operands)

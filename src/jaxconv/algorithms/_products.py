@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._contract import contract, correlate_rows
-from .._cpu_cache import last_level_times
+from .._cpu_cache import has_large_cache, last_level_times
 from .._dtypes import is_highest
 from .._patches import (
     flip_and_swap,
@@ -78,6 +78,11 @@ STRIDED_RATIO = 2.5
 # Times that a kernel counts against the patches of a forward pass: three took 0.98 of the time of one (117
 # random passes, 2026-11-30, AMD EPYC Zen 4).
 FORWARD_KERNEL = 3
+# Beside a large cache, of two equal the sums up to so many taps: 0.81 of the time in input gradients (66
+# random layers, 0.50 to 1.06), with more 1.07 (20). In forward passes, where the kernel is to be transposed,
+# 0.84 (24, 0.63 to 1.04) if it counts so many times against patches, 1.13 else (19; 2026-12-01, Intel Xeon,
+# AVX-512).
+SUMMED_TAPS, SUMMED_KERNEL = 9, 20
 # Residue classes, at most: each is a product and its patches to compile.
 MAX_CLASSES = 9
 
@@ -122,11 +127,13 @@ def kernel_grad(problem: ConvProblem, x: Array, g: Array, choose: ChooseOutputs)
 
 def takes_output(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether patches of y take the place of those of x."""
+    if_sum = has_large_cache() and problem.taps <= SUMMED_TAPS
     if pass_ is Pass.FORWARD:
-        return not outweighs_patches(problem, FORWARD_KERNEL) and lays_out_output(problem)
+        if_equal = if_sum and not outweighs_patches(problem, SUMMED_KERNEL)
+        return not outweighs_patches(problem, FORWARD_KERNEL) and lays_out_output(problem, if_equal)
     if is_highest(problem.precision) or outweighs_patches(problem):
         return False
-    return lays_out_output(problem, if_equal=pass_ is Pass.INPUT_GRAD)
+    return lays_out_output(problem, if_equal=pass_ is Pass.INPUT_GRAD and not if_sum)
 
 
 def lays_out_output(problem: ConvProblem, if_equal: bool = False) -> bool:
