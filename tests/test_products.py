@@ -160,7 +160,7 @@ def test_a_block_outweighs_the_kernel(which: Pass) -> None:
 def test_a_large_cache_holds_larger_blocks(which: Pass) -> None:
     """Patches of 8 and of 32 MB, in one block and in two; those of 8 would be two beside a small cache."""
     for batch, has_loop in ((160, False), (640, True)):
-        problem, _ = make_problem((batch, 7, 7, 64), (2, 2, 64, 64), "float32", "float32")
+        problem, _ = make_problem((batch, 7, 7, 64), (2, 2, 64, 192), "float32", "float32")
         found = equations(traced(problem, which).jaxpr.jaxpr)
         assert ("scan" in {e.primitive.name for e in found}) == has_loop
 

@@ -108,7 +108,7 @@ CHOICES = [
     ((8, 28, 28, 12), (4, 4, 12, 3), {}, ("banded", "outer", "gemm")),
     ((8, 28, 28, 6), (4, 4, 6, 6), {}, ("outer", "outer", "gemm")),
     ((8, 28, 28, 3), (7, 7, 3, 64), {}, ("outer", "banded", "banded")),
-    ((8, 28, 28, 3), (9, 13, 3, 64), {"strides": 2}, ("outer", "gemm", "banded")),
+    ((8, 28, 28, 3), (8, 8, 3, 64), {"strides": 2}, ("outer", "gemm", "banded")),
     # Where x has many more channels than y, patches of y are thin.
     ((8, 28, 28, 64), (3, 3, 64, 1), {}, ("gemm", "outer", "gemm")),
     ((8, 56, 56, 64), (3, 3, 64, 1), {"strides": 2}, ("depthwise", "outer", "gemm")),
@@ -258,14 +258,11 @@ CHOICES = [
     ((8, 28, 28, 48), (3, 3, 48, 48), {"strides": 2}, "gemm"),
     ((8, 224, 224, 3), (11, 11, 3, 64), {"strides": 4}, ("outer", "gemm", "gemm")),
     ((1, 64, 64, 2048), (63, 63, 2048, 2048), {}, "gemm"),
-    # Strides of windows that overlap: fewer copies, in whole blocks, of arrays larger than the kernel.
+    # Long strides of windows that overlap: fewer copies, in whole blocks, of arrays larger than the kernel.
     ((1, 40, 40, 21), (16, 16, 21, 21), {"input_dilation": 8, "padding": 11}, "space_to_depth"),
     ((8, 56, 56, 32), (8, 8, 32, 32), {"strides": 4}, "space_to_depth"),
-    ((8, 56, 56, 32), (6, 6, 32, 32), {"strides": 3}, ("space_to_depth", "winograd", "space_to_depth")),
-    ((8, 56, 56, 5), (4, 4, 5, 24), {"strides": 2}, ("outer", "gemm", "space_to_depth")),
-    ((8, 56, 56, 6), (4, 4, 6, 24), {"strides": 2}, "space_to_depth"),
-    ((8, 56, 56, 64), (4, 4, 64, 64), {"strides": 2}, ("winograd", "winograd", "space_to_depth")),
-    ((8, 56, 56, 64), (8, 8, 64, 64), {"strides": 4}, "space_to_depth"),
+    ((8, 56, 56, 32), (6, 6, 32, 32), {"strides": 3}, "space_to_depth"),
+    ((8, 56, 56, 32), (4, 4, 32, 32), {"strides": 2}, ("gemm", "winograd", "gemm")),
     ((8, 56, 56, 32), (5, 5, 32, 32), {"strides": 4}, "gemm"),
     ((2, 56, 56, 256), (8, 8, 256, 256), {"strides": 4}, "gemm"),
     ((8, 56, 56, 32), (8, 8, 16, 32), {"strides": 4, "groups": 2}, ("gemm", "outer", "gemm")),

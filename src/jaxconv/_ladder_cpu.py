@@ -1,7 +1,7 @@
 """The choice on a CPU: the first that suits and supports the problem, never XLA's convolution.
 
     direct      dense layers with padding so wide that most taps fall on it
-    space_to_depth  strides of windows that overlap: no patches, blocks of samples as channels
+    space_to_depth  long strides of windows that overlap: no patches, blocks of samples as channels
     outer       few taps and channels to sum over, for outputs enough: no patches, a sum of outer products
     fft         kernels so large that transforms of the maps cost less than the products
     winograd    2 to 32 taps in a phase, where the multiplications saved outweigh the transforms
@@ -146,7 +146,7 @@ def most_summed(problem: ConvProblem, pass_: Pass) -> int:
 
 LADDER: Ladder = (
     ("direct", suits_direct, "padding this wide is left out tap by tap"),
-    ("space_to_depth", suits_space_to_depth, "strides: blocks of samples as channels, not patches"),
+    ("space_to_depth", suits_space_to_depth, "long strides: blocks of samples as channels, not patches"),
     ("outer", suits_outer, "few taps and channels to sum over: a sum of outer products, without patches"),
     ("fft", suits_fft, "a kernel this large costs more than the transforms that avoid it"),
     ("winograd", suits_winograd, "fewer multiplications for a dense kernel over many channels"),

@@ -1,24 +1,21 @@
-"""Where a CPU moves blocks of samples to channels: under strides of windows that overlap.
+"""Where a CPU moves blocks of samples to channels: under long strides of windows that overlap.
 
 Of 678 passes of random layers, half of them transposed, with strides of 2 to 16, 1 to 3 axes and 1 to 256
 channels, the 162 chosen for strides of 4 and more took 0.57 of the time of the choice before (0.05 to 1.5)
 and 0.34 of its compile time. 96 more passes, of another seed and of up to 60 MB, took 0.62 (0.06 to 2.2, the
-worst where a few channels spread over long strides; 2026-11-30, Intel Xeon, AVX-512). Of 366 such passes with
-strides of 2 and 3 the 271 chosen took 0.79 (0.15 to 1.7) and 0.52 of the compile time (2026-12-01).
+worst where a few channels spread over long strides; 2026-11-30, Intel Xeon, AVX-512). 186 such
+passes with strides of 3 took 0.78 (0.15 to 2.3) and 0.43 of the compile time (2026-12-01).
 """
 
 from __future__ import annotations
 
 import math
 
-from ._ladder_cpu_transforms import suits_winograd
 from ._problem import ConvProblem, Pass
 from .algorithms import BY_NAME
 
-# Values of x in a block's line, at least, in a forward pass and an input gradient: with fewer these took 1.15
-# times as long (72 passes, 0.37 to 4.1). The stride below which Winograd, where it suits, is as fast in these
-# (23 passes, 0.66 to 1.8; 2026-12-01).
-LINE_VALUES, LONG_STRIDE = 12, 4
+# With strides of 2, 180 random passes took 0.95 of the time (0.30 to 4.1), 10 of public networks 1.04.
+STRIDE = 3
 # Multiply-adds over those of the taps that there are: from 1.3 to 1.6 kernel gradients took 0.95 of the time,
 # forward passes 0.98, with more 1.2.
 WHOLE_BLOCKS = 1.3
@@ -39,7 +36,7 @@ def suits_space_to_depth(problem: ConvProblem, pass_: Pass) -> bool:
     if BY_NAME["space_to_depth"].supports(problem, pass_) is not None:
         return False
     strided = (problem if problem.is_dense else problem.input_adjoint()).sized()
-    if all(w.size <= w.stride for w in strided.windows) or is_left_to_others(problem, strided, pass_):
+    if max(strided.strides) < STRIDE or all(w.size <= w.stride for w in strided.windows):
         return False
     blocks = math.prod(-(-w.size // w.stride) for w in strided.windows)
     samples, outputs = math.prod(w.reach for w in strided.windows), math.prod(strided.output_size)
@@ -54,12 +51,3 @@ def suits_space_to_depth(problem: ConvProblem, pass_: Pass) -> bool:
         and copied * products < (LINE_COPIES if problem.rank == 1 else COPIES) * patches
         and strided.taps * cin * cout < KERNEL_SHARE * values
     )
-
-
-def is_left_to_others(problem: ConvProblem, strided: ConvProblem, pass_: Pass) -> bool:
-    """Whether lines of blocks are short, or Winograd suits strides as short, but for kernel gradients."""
-    if pass_ is Pass.KERNEL_GRAD:
-        return False
-    if strided.windows[-1].stride * strided.in_channels < LINE_VALUES:
-        return True
-    return max(strided.strides) < LONG_STRIDE and suits_winograd(problem, pass_)

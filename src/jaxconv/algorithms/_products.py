@@ -205,13 +205,17 @@ def correlate(choose: ChooseOutputs, problem: ConvProblem, x: Array, g: Array) -
 
 
 def plan(problem: ConvProblem, outputs: int) -> tuple[Blocks, Bands]:
-    """Blocks and their bands: patches as large as caches and the kernel have it, or x, w and y 2.5 times."""
-    cache_bytes, kernel_bytes = int(BLOCK_BYTES * last_level_times()), math.prod(problem.kernel_shape) * 4
-    block_bytes = min(max(cache_bytes, KERNEL_PATCHES * kernel_bytes), MOST_BLOCK_BYTES)
+    """Blocks and their bands: patches take BLOCK_BYTES or x, w and y 2.5 times, what is less.
+
+    More for a large kernel, and in a large cache, but there no more than x, w and y 1.5 times.
+    """
+    io_bytes, kernel_bytes = problem.sized().io_bytes(), math.prod(problem.kernel_shape) * 4
+    cached = min(int(BLOCK_BYTES * last_level_times()), 3 * io_bytes // 2)
+    block_bytes = min(max(BLOCK_BYTES, cached, KERNEL_PATCHES * kernel_bytes), MOST_BLOCK_BYTES)
     bands = make_bands(problem, outputs)
     depth = problem.taps // bands.window.size * bands.segment * problem.in_channels
     row_bytes = math.prod(problem.output_size[1:]) * depth * 4 // bands.outputs
-    blocks = plan_blocks(problem, row_bytes, block_limit(block_bytes, 5 * problem.sized().io_bytes() // 2))
+    blocks = plan_blocks(problem, row_bytes, block_limit(block_bytes, 5 * io_bytes // 2))
     # With one spatial axis the rows of a block are the axis of its bands.
     return blocks, make_bands(block_problem(problem, blocks), bands.outputs)
 
