@@ -6,6 +6,8 @@ import contextlib
 import functools
 from pathlib import Path
 
+import jax
+
 # The first and the last level of those: an AMD EPYC Zen 4.
 MEASURED_BYTES = 32 << 10, 32 << 20
 # How many times that the last level is large: rules that differ were raced beside 32 MB and beside 480.
@@ -36,5 +38,5 @@ def last_level_times() -> float:
 
 
 def has_large_cache() -> bool:
-    """Whether the last level holds blocks of patches many times larger than the measured one does."""
-    return last_level_times() >= LARGE_TIMES
+    """Whether a CPU computes whose last level holds many times larger blocks than the measured one does."""
+    return jax.default_backend() == "cpu" and last_level_times() >= LARGE_TIMES
