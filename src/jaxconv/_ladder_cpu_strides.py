@@ -14,7 +14,8 @@ import math
 from ._problem import ConvProblem, Pass
 from .algorithms import BY_NAME
 
-# With strides of 2, 180 random passes took 0.95 of the time (0.30 to 4.1), 10 of public networks 1.04.
+# With strides of 2, 180 random passes took 0.95 of the time (0.30 to 4.1), nine of public networks 1.0 (0.8
+# to 1.1, in another run one 1.4).
 STRIDE = 3
 # Multiply-adds over those of the taps that there are: from 1.3 to 1.6 kernel gradients took 0.95 of the time,
 # forward passes 0.98, with more 1.2.

@@ -62,7 +62,8 @@ ChooseOutputs: TypeAlias = Callable[[ConvProblem], int]
 
 # Patches of one block: a few megabytes lie in the second- and third-level caches, and more in larger ones, up
 # to MOST_BLOCK_BYTES: beside a last level of 480 MB blocks of 16 MB took 0.94, 0.84 and 0.96 of the time of
-# smaller ones in the three passes (126 random layers, 0.36 to 1.15; 2026-12-01, Intel Xeon, AVX-512).
+# smaller ones in the three passes (126 random layers, 0.36 to 1.15; 2026-12-01, Intel Xeon, AVX-512),
+# some of which were more than 1.5 times x, w and y, as now none is.
 BLOCK_BYTES = 4 << 20
 # Each block reads the kernel, or is added to its gradient: patches of so many times its bytes or more took
 # 0.7 to 1.0 of the time of smaller ones (18 passes with kernels of 3 to 9 MB and kernel gradients of 512
