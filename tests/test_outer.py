@@ -33,6 +33,7 @@ PROBLEMS: dict[str, Description] = {
     "volume": ((2, 5, 4, 6, 2), (3, 2, 3, 2, 4), 1, {"strides": (1, 2, 1)}),
     "groups": ((2, 9, 8, 12), (3, 3, 3, 8), 4, {}),
     "groups_strided": ((2, 9, 10, 8), (3, 3, 4, 6), 2, {"strides": (2, 3)}),
+    "groups_of_a_line": ((2, 40, 12), (3, 4, 36), 3, {}),
     "depthwise": ((2, 5, 6, 6), (3, 3, 1, 12), 6, {}),
 }
 
@@ -117,6 +118,13 @@ def test_terms_are_the_most_that_meet_in_a_sum(name: str) -> None:
             taps = [k * window.dilation for k in range(window.size)]
             met *= max(sum((residue + k) % step == 0 for k in taps) for residue in range(step))
         assert count_terms(problem, which) == met
+
+
+def test_few_groups_take_turns_but_on_lines() -> None:
+    for groups, lanes, together in ((3, 12, True), (3, 13, False), (2, 12, False)):
+        line = ((2, 40, 4 * groups), (3, 4, lanes * groups), groups, {})
+        names = check_structure(ALGORITHM, line, Pass.FORWARD)
+        assert ("concatenate" not in names) == together
 
 
 def test_few_rows_of_a_dense_kernel_gradient_are_written_out() -> None:

@@ -151,9 +151,10 @@ CHOICES = [
     ((8, 28, 28, 256), (3, 3, 32, 256), {"groups": 8, "strides": 2}, ("gemm", "gemm", "outer")),
     ((8, 28, 28, 224), (3, 3, 32, 224), {"groups": 7, "strides": 2}, "gemm"),
     ((8, 28, 28, 256), (3, 3, 32, 264), {"groups": 8, "strides": 2}, "gemm"),
-    ((4, 14, 14, 256), (3, 3, 32, 256), {"groups": 8, "strides": 2}, ("grouped", "gemm", "outer")),
+    ((4, 14, 14, 256), (3, 3, 32, 256), {"groups": 8, "strides": 2}, ("gemm", "gemm", "outer")),
+    ((4, 14, 15, 256), (3, 3, 32, 256), {"groups": 8, "strides": 2}, ("grouped", "gemm", "outer")),
     # Kernel gradients of groups: few products in each partial sum, many bytes of these, few outputs.
-    ((1, 7, 7, 288), (5, 5, 24, 288), {"groups": 12}, ("grouped", "gemm", "gemm")),
+    ((1, 7, 7, 288), (5, 5, 24, 288), {"groups": 12}, "gemm"),
     ((4, 7, 7, 288), (5, 5, 24, 288), {"groups": 12}, ("winograd", "winograd", "outer")),
     ((1, 56, 56, 256), (3, 3, 8, 1024), {"groups": 32}, ("outer", "outer", "gemm")),
     ((1, 40, 40, 256), (3, 3, 8, 1024), {"groups": 32}, "outer"),
@@ -167,7 +168,14 @@ CHOICES = [
     ((8, 28, 28, 32), (3, 3, 1, 96), {"groups": 32}, ("depthwise", "outer", "depthwise")),
     ((8, 64, 64, 32), (7, 3, 2, 32), {"groups": 16}, ("outer", "outer", "grouped")),
     ((8, 27, 27, 96), (5, 5, 48, 256), {"groups": 2}, "winograd"),
-    ((8, 28, 28, 168), (3, 3, 14, 168), {"groups": 12}, "outer"),
+    ((8, 28, 28, 168), (3, 3, 14, 168), {"groups": 12}, ("outer", "gemm", "outer")),
+    # Lanes of groups that fill no vector, for fewer channels, groups or terms, and forward.
+    ((8, 28, 28, 168), (3, 3, 14, 156), {"groups": 12}, "outer"),
+    ((8, 28, 28, 56), (3, 3, 14, 56), {"groups": 4}, ("outer", "outer", "grouped")),
+    ((8, 28, 28, 25), (2, 2, 5, 30), {"groups": 5}, ("outer", "gemm", "grouped")),
+    ((8, 28, 28, 25), (2, 2, 5, 25), {"groups": 5}, ("outer", "outer", "grouped")),
+    ((8, 28, 28, 144), (2, 2, 9, 48), {"groups": 16}, ("outer", "outer", "outer")),
+    ((8, 28, 28, 160), (2, 2, 10, 48), {"groups": 16}, ("gemm", "outer", "outer")),
     ((8, 28, 28, 192), (3, 3, 16, 192), {"groups": 12}, "outer"),
     ((8, 28, 28, 128), (3, 3, 64, 128), {"groups": 2, "strides": 2}, "gemm"),
     # Groups worth a turn each, by their products and by the patches of their thinner side.
@@ -234,7 +242,7 @@ CHOICES = [
     ((1, 10, 10, 128), (3, 3, 128, 128), {"kernel_dilation": 6}, "direct"),
     ((1, 14, 14, 64), (8, 8, 64, 64), {"kernel_dilation": 3}, "direct"),
     ((1, 14, 14, 64), (9, 8, 64, 64), {"kernel_dilation": 3}, "gemm"),
-    ((2, 33, 33, 128), (3, 3, 64, 128), {"kernel_dilation": 24, "groups": 2}, "gemm"),
+    ((2, 33, 33, 128), (3, 3, 64, 128), {"kernel_dilation": 24, "groups": 2}, ("direct", "direct", "gemm")),
     # Without the taps that meet none there is one left.
     ((2, 14, 14, 256), (3, 3, 256, 64), {"kernel_dilation": 14}, "gemm"),
     # Under padding wider than the kernel patches of y are fewer than outputs, and Winograd transforms all.

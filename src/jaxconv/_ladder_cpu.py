@@ -1,6 +1,6 @@
 """The choice on a CPU: the first that suits and supports the problem, never XLA's convolution.
 
-    direct      dense layers with padding so wide that most taps fall on it
+    direct      padding so wide that most taps fall on it, in groups but for kernel gradients
     space_to_depth  long strides of windows that overlap: no patches, blocks of samples as channels
     outer       few taps and channels to sum over, for outputs enough: no patches, a sum of outer products
     fft         kernels so large that transforms of the maps cost less than the products
@@ -40,11 +40,11 @@ from .algorithms.grouped import is_on_lanes
 # turn each, by gemm or banded, instead of a share of one batched product; an input gradient's always are.
 # 0.87 of the time and 0.61 of the compile time in 252 passes of random shapes (2026-11-27, AMD EPYC Zen 3).
 GROUP_PRODUCTS, GROUP_PATCH = 4_200_000, 150
-# Outputs of all images from which a kernel gradient of groups is a batched product: with fewer it took 1.8
-# times as long as a turn each (11 random groups that outer products leave, 2026-11-29, AMD EPYC Zen 4).
-# Of fewer products of channels in a group than the second it took 0.72 of the time (80 random passes of few
-# outputs, 0.07 to 4.5, 2026-11-30).
-GROUP_GRADIENT_POINTS, GROUP_FEW_PRODUCTS = 200, 64
+# Outputs of all images from which groups are a batched product. With fewer a turn each took 0.78 of the time
+# in forward passes (54 random ones, 0.29 to 2.0; 2026-12-01, Intel Xeon, AVX-512), and in kernel gradients
+# 0.56 (11 random groups that outer products leave, 2026-11-29, AMD EPYC Zen 4), but of fewer products of
+# channels in a group than the second 1.4 times the time (80 random passes, 0.2 to 14, 2026-11-30).
+GROUP_POINTS, GROUP_FEW_PRODUCTS = 200, 64
 
 # The next from jaxconv.tune's races over 60 shapes of 1 to 64 channels, 2026-11-24, AMD EPYC (Zen 4).
 
@@ -102,11 +102,11 @@ def suits_grouped(problem: ConvProblem, pass_: Pass) -> bool:
     is_large = sized.flops(pass_) / 2 / problem.groups >= GROUP_PRODUCTS
     if is_large and problem.taps * min(cin, cout) >= GROUP_PATCH:
         return False
+    many = sized.batch * math.prod(sized.output_size) >= GROUP_POINTS
     if pass_ is Pass.FORWARD:
-        return cin <= OUTER_SUM_PER_LANE * cout
+        return many and cin <= OUTER_SUM_PER_LANE * cout
     if problem.groups >= OUTER_MANY_GROUPS and is_on_lanes(problem):
         return False  # outer products, which `suits_outer` has refused
-    many = sized.batch * math.prod(sized.output_size) >= GROUP_GRADIENT_POINTS
     return many or cin * cout < GROUP_FEW_PRODUCTS
 
 

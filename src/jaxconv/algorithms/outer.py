@@ -19,6 +19,7 @@ from jax import Array, lax
 
 from .._problem import ConvProblem, Pass
 from ._outer_products import (
+    LEAST_LANES,
     MAX_TERMS,
     VECTOR_LANES,
     correlate_outer_products,
@@ -32,14 +33,16 @@ from ._record import Algorithm
 MAX_ROW_TERMS = 450
 # Groups, at most, that are summed one by one. Side by side, 2 groups of 24 to 48 lanes took 2 to 6 times as
 # long, 3 or 4 groups up to 2 times; lanes that are a power of two were as fast (2026-11-26, AMD EPYC Zen 4),
-# but for 3 groups of 2 or 4, which took 2 to 4 times as long (2026-11-27, Zen 3).
+# but for 3 groups of 2 or 4, which took 2 to 4 times as long (2026-11-27, Zen 3). On lines 3 or 4 groups of
+# whole quarters of vectors took 0.71 of the time side by side (61 random layers, 0.36 to 1.24), 0.5 of the
+# compile time and of 31 MB a fifth; images 1.0 (59), other lanes 1.4 (54; 2026-12-01, Intel Xeon, AVX-512).
 MAX_SEPARATE_GROUPS = 4
 
 
 def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
     """y, few groups apart, many side by side."""
     cin, cout = problem.channels_per_group
-    if problem.groups == 1 or problem.groups > MAX_SEPARATE_GROUPS or fills_vectors(problem):
+    if not take_turns(problem):
         return sum_outer_products(problem, x, w)
     part = dataclasses.replace(problem, in_channels=cin, out_channels=cout, groups=1)
     groups = [
@@ -47,6 +50,14 @@ def forward(problem: ConvProblem, x: Array, w: Array) -> Array:
         for r in range(problem.groups)
     ]
     return lax.concatenate(groups, x.ndim - 1)
+
+
+def take_turns(problem: ConvProblem) -> bool:
+    """Whether groups are summed one by one."""
+    if not 1 < problem.groups <= MAX_SEPARATE_GROUPS or fills_vectors(problem):
+        return False
+    _, lanes = problem.channels_per_group
+    return problem.groups == 2 or problem.rank > 1 or lanes % LEAST_LANES > 0
 
 
 def fills_vectors(problem: ConvProblem) -> bool:
