@@ -121,7 +121,7 @@ def test_terms_are_the_most_that_meet_in_a_sum(name: str) -> None:
 
 
 def test_few_groups_take_turns_but_on_lines() -> None:
-    for groups, lanes, together in ((3, 12, True), (3, 13, False), (2, 12, False)):
+    for groups, lanes, together in ((3, 12, True), (3, 4, False), (3, 13, False), (2, 12, False)):
         line = ((2, 40, 4 * groups), (3, 4, lanes * groups), groups, {})
         names = check_structure(ALGORITHM, line, Pass.FORWARD)
         assert ("concatenate" not in names) == together

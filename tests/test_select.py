@@ -169,6 +169,11 @@ CHOICES = [
     ((8, 64, 64, 32), (7, 3, 2, 32), {"groups": 16}, ("outer", "outer", "grouped")),
     ((8, 27, 27, 96), (5, 5, 48, 256), {"groups": 2}, "winograd"),
     ((8, 28, 28, 168), (3, 3, 14, 168), {"groups": 12}, ("outer", "gemm", "outer")),
+    # Many lanes that share vectors, of two groups, of odd lanes, and in whole vectors.
+    ((8, 64, 64), (2, 32, 40), {"groups": 2}, ("gemm", "gemm", "grouped")),
+    ((8, 64, 64), (2, 32, 64), {"groups": 2}, ("grouped", "gemm", "grouped")),
+    ((8, 64, 60), (3, 12, 270), {"groups": 5}, ("gemm", "gemm", "grouped")),
+    ((8, 64, 60), (3, 12, 280), {"groups": 5}, ("grouped", "gemm", "grouped")),
     # Lanes of groups that fill no vector, for fewer channels, groups or terms, and forward.
     ((8, 28, 28, 168), (3, 3, 14, 156), {"groups": 12}, "outer"),
     ((8, 28, 28, 56), (3, 3, 14, 56), {"groups": 4}, ("outer", "outer", "grouped")),

@@ -13,17 +13,11 @@ from ._problem import ConvProblem, Pass, accumulator
 from .algorithms import BY_NAME
 from .algorithms._blocks import block_problem, is_large, large_blocks
 from .algorithms._lane_plan import MAX_COLUMNS, count_sums, is_unrolled
-from .algorithms._outer_products import (
-    LEAST_LANES,
-    MAX_TERMS,
-    count_terms,
-    is_written_out,
-    product_lanes,
-)
+from .algorithms._outer_products import MAX_TERMS, count_terms, is_written_out, product_lanes
 from .algorithms._winograd_plan import count_products
 from .algorithms.gemm import is_view
 from .algorithms.grouped import MAX_LANE_TERMS
-from .algorithms.outer import MAX_SEPARATE_GROUPS, is_power_of_two
+from .algorithms.outer import MAX_SEPARATE_GROUPS, fill_no_vector
 
 # Channels to sum over, at most, where a pass runs in phases, and terms of all phases: 9 to 24 channels took
 # 0.61 of the time, mostly gemm's, in 28 shapes, for 1.1 s of compile time in the place of 0.3; 48 and 64 took
@@ -37,10 +31,10 @@ OUTER_LANES, LANE_FEW_TERMS = 8, 4
 # Groups whose lanes side by side fill vectors, and how many channels each lane may sum over then: with fewer
 # groups products took 0.7 of the time, with more 1.2 (69 shapes, 2026-11-27, AMD EPYC Zen 3).
 OUTER_MANY_GROUPS, OUTER_MANY_GROUPS_SUM = 8, 8
-# Where lanes of a group fill no vector, side by side, input gradients sum over fewer channels than lanes or
-# fewer terms than these, forward passes over as many for each lane as few groups do: beyond that patches took
-# 0.48 of the time and 0.35 of the compile time in 53 random input gradients (0.18 to 1.7), 0.55 in 12 forward
-# passes (2026-12-01, Intel Xeon, AVX-512).
+# Where the lanes of a group fill no vector, side by side, input gradients sum over fewer channels than lanes
+# or fewer terms than these, forward passes over as many for each lane as few groups do: beyond that patches
+# took 0.48 of the time and 0.35 of the compile time in 53 random input gradients (0.18 to 1.7), 0.55 in 12
+# forward passes (2026-12-01, Intel Xeon, AVX-512).
 OUTER_ODD_TERMS = 24
 # Lanes of a group that take one channel are a multiple of this, or copies of that channel are faster: 0.65 of
 # the time of depthwise in 45 passes, 1.6 times in 55 others (2026-11-29, AMD EPYC Zen 4).
@@ -139,7 +133,7 @@ def sums_too_much(problem: ConvProblem, pass_: Pass) -> bool:
     """Whether groups sum over too many channels for each of their lanes."""
     summed = summed_channels(problem, pass_)
     lanes = sum(problem.channels_per_group) - summed
-    odd = lanes % LEAST_LANES > 0 and not is_power_of_two(lanes)
+    odd = fill_no_vector(lanes)
     if odd and pass_ is Pass.INPUT_GRAD and problem.groups > MAX_SEPARATE_GROUPS:
         return summed >= lanes and count_terms(problem, pass_) >= OUTER_ODD_TERMS
     many = problem.groups >= OUTER_MANY_GROUPS and not odd

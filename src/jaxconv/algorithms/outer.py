@@ -34,7 +34,7 @@ MAX_ROW_TERMS = 450
 # Groups, at most, that are summed one by one. Side by side, 2 groups of 24 to 48 lanes took 2 to 6 times as
 # long, 3 or 4 groups up to 2 times; lanes that are a power of two were as fast (2026-11-26, AMD EPYC Zen 4),
 # but for 3 groups of 2 or 4, which took 2 to 4 times as long (2026-11-27, Zen 3). On lines 3 or 4 groups of
-# whole quarters of vectors took 0.71 of the time side by side (61 random layers, 0.36 to 1.24), 0.5 of the
+# whole halves of vectors took 0.71 of the time side by side (61 random layers, 0.36 to 1.24), 0.5 of the
 # compile time and of 31 MB a fifth; images 1.0 (59), other lanes 1.4 (54; 2026-12-01, Intel Xeon, AVX-512).
 MAX_SEPARATE_GROUPS = 4
 
@@ -57,7 +57,18 @@ def take_turns(problem: ConvProblem) -> bool:
     if not 1 < problem.groups <= MAX_SEPARATE_GROUPS or fills_vectors(problem):
         return False
     _, lanes = problem.channels_per_group
-    return problem.groups == 2 or problem.rank > 1 or lanes % LEAST_LANES > 0
+    return problem.rank > 1 or lanes < VECTOR_LANES or cross_vectors(problem)
+
+
+def cross_vectors(problem: ConvProblem) -> bool:
+    """Whether groups side by side share vectors in a way that makes their sums slow."""
+    _, lanes = problem.channels_per_group
+    return fill_no_vector(lanes) or (problem.groups == 2 and not fills_vectors(problem))
+
+
+def fill_no_vector(lanes: int) -> bool:
+    """Whether the lanes of a group are neither part of a vector nor halves of vectors."""
+    return lanes % LEAST_LANES > 0 and not is_power_of_two(lanes)
 
 
 def fills_vectors(problem: ConvProblem) -> bool:
