@@ -6,7 +6,7 @@
     fft         kernels so large that transforms of the maps cost less than the products
     winograd    2 to 32 taps in a phase, where the multiplications saved outweigh the transforms
     depthwise   one channel on a side of each group: nothing to contract, a sum of taps
-    grouped     other groups too small for a turn each, but for one tap and in an input gradient
+    grouped     other groups too small for a turn each, of outputs enough, but for one tap and input gradients
     banded      patches, thin or long on a line, that neighbouring outputs share along the last axis
     gemm        everything else
 

@@ -35,7 +35,8 @@ MAX_ROW_TERMS = 450
 # long, 3 or 4 groups up to 2 times; lanes that are a power of two were as fast (2026-11-26, AMD EPYC Zen 4),
 # but for 3 groups of 2 or 4, which took 2 to 4 times as long (2026-11-27, Zen 3). On lines 3 or 4 groups of
 # whole halves of vectors took 0.71 of the time side by side (61 random layers, 0.36 to 1.24), 0.5 of the
-# compile time and of 31 MB a fifth; images 1.0 (59), other lanes 1.4 (54; 2026-12-01, Intel Xeon, AVX-512).
+# compile time, one of a 31 MB result a fifth; images 1.0 (59), other lanes 1.4 (54; 2026-12-01, Intel Xeon,
+# AVX-512).
 MAX_SEPARATE_GROUPS = 4
 
 
